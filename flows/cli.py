@@ -1,0 +1,154 @@
+"""The `flywheel` command. Thin: every heavy import happens inside the command that needs it.
+
+Exit codes: 0 done, 1 failed, 2 the recipe or an argument is wrong, 3 the gate refused, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="One recipe drives a generative model from raw files to a registered, served ONNX model.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong recipe or argument, 3 the gate refused, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+RecipePath = Annotated[Path, typer.Argument(help="A recipe file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value changes, such as train.max_steps=10.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+INTERRUPTED = 130
+debug_wanted = False
+
+
+@app.callback()
+def common(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    global debug_wanted
+    debug_wanted = debug
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Turn the wheel once: run every step of a recipe that is not up to date."""
+    from flows import local
+
+    report = local.run(recipe, overrides or [])
+    if as_json:
+        _print_json(report)
+    else:
+        from flows import console
+
+        console.show_run(report, local.next_commands(report, recipe))
+    if not report["gate"]["promote"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Show hit or miss for every step of a recipe, and why, without running anything."""
+    from flows import report
+    from flywheel import recipe_file
+    from flywheel.plan import plan as make_plan
+    from infra.settings import Settings
+
+    settings, resolved = Settings.load(), recipe_file.load(recipe, overrides or [])
+    steps = [report.line(s) for s in make_plan(resolved, settings.store, settings.tracking_uri)]
+    if as_json:
+        _print_json({"recipe": resolved.name, "steps": steps})
+    else:
+        from flows import console
+
+        console.show_plan(steps)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors and programs."""
+    from flywheel.recipe import Recipe
+
+    _print_json(Recipe.model_json_schema())
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="A file or directory of your data.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the recipe.")] = Path("recipe.yaml"),
+) -> None:
+    """Look at your data and write a commented recipe for it."""
+    from flywheel import starter
+
+    starter.write(data, output)
+    typer.echo(f"wrote {output}; next: flywheel plan {output}", err=True)
+
+
+@app.command()
+def serve(
+    models: Annotated[list[str], typer.Argument(help="NAME, NAME@alias or NAME/version, one or more.")],
+    host: Annotated[
+        str, typer.Option(help="Address to bind; only loopback is allowed without authentication.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Port to bind (default: FLYWHEEL_SERVE_PORT or 8080).")] = None,
+) -> None:
+    """Serve registered models through OpenAI's API shapes."""
+    from flows import local
+
+    sys.exit(local.serve(models, host, port))
+
+
+@app.command()
+def up() -> None:
+    """Start Prefect, MLflow, a worker and the model server on loopback; Ctrl-C stops all."""
+    from flows import local
+    from infra import stack
+
+    local.prepare_environment(hub=True)  # its workers may run recipes that name a hub model
+    stack.up()
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine; each finding comes with its fix."""
+    from infra import doctor as checks
+
+    findings = checks.examine()
+    if as_json:
+        _print_json({"findings": [f.as_dict() for f in findings]})
+    else:
+        for finding in findings:
+            typer.echo(str(finding))
+    if any(f.level == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def main() -> None:
+    """Entry point: errors become one message and an exit code; `--debug` shows the traceback."""
+    from flywheel.errors import FlywheelError, RecipeError
+    from infra.errors import InfraError, SettingsError
+
+    try:
+        app()
+    except (FlywheelError, InfraError) as error:
+        if debug_wanted:
+            raise
+        from flows import console
+
+        console.show_error(error)
+        sys.exit(2 if isinstance(error, RecipeError | SettingsError) else 1)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what Typer makes of Ctrl-C
+            sys.stderr.write("interrupted; the same command continues\n")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Runs on this machine: what `flywheel run` and `flywheel serve` do around the flow."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flows import report
+from flywheel import artifact, recipe_file
+from flywheel.plan import PlannedStep, plan
+from flywheel.recipe import Recipe
+from infra import prefect_server
+from infra.settings import Settings, stay_on_this_machine
+
+
+def prepare_environment(*, hub: bool = False) -> None:
+    """Settings for this process and its children, before prefect or mlflow is imported."""
+    stay_on_this_machine(hub=hub)
+    os.environ.update(Settings.load().environment())
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+
+
+def run(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Turn the wheel once and return the report. Where every step hits there is nothing to orchestrate.
+
+    With a Prefect server at hand the run is recorded there all the same, its steps as Cached.
+    """
+    started, settings = time.monotonic(), Settings.load()
+    recipe = recipe_file.load(path, overrides)
+    prepare_environment(hub=_names_hub_model(recipe))
+    planned = plan(recipe, settings.store, settings.tracking_uri)
+    server = prefect_server.running(settings)
+    if server is None and all(step.cached for step in planned):
+        sys.stderr.write(f"{recipe.name}: every step is up to date, nothing to do\n")
+        result = _from_store(recipe, settings, planned, time.monotonic() - started)
+    else:
+        with _server(settings, server) as api:
+            os.environ["PREFECT_API_URL"] = api
+            from flows.lifecycle import lifecycle
+
+            result = lifecycle(recipe)
+        result["seconds"] = time.monotonic() - started
+    report.save(settings.home, result)
+    return result
+
+
+@contextmanager
+def _server(settings: Settings, running: str | None) -> Iterator[str]:
+    """The API of a running server, or of a temporary one; the imports overlap with its start."""
+    if running:
+        yield running
+        return
+    temporary = prefect_server.Temporary(settings)
+    try:
+        os.environ["PREFECT_API_URL"] = temporary.url
+        import flows.lifecycle  # noqa: F401  (about 8 s of imports, while the server starts)
+
+        yield temporary.ready()
+    finally:
+        _send_what_waits()
+        temporary.stop()
+
+
+def _send_what_waits() -> None:
+    """Prefect sends logs and events from threads; what is left at exit would wait for a server that is gone."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
+
+
+def _from_store(recipe: Recipe, settings: Settings, planned: Sequence[PlannedStep], seconds: float) -> dict[str, Any]:
+    """The report of a run in which every step hits, from the artifacts alone."""
+    done = {}
+    for step in planned:
+        found = artifact.load(artifact.location(settings.store, step.name, step.fingerprint))
+        done[step.name] = {"summary": found.summary}
+    run_id = done["register"]["summary"]["run_id"]
+    return report.build(recipe, planned, done, flow_run_id=None, mlflow_run_id=run_id, seconds=seconds)
+
+
+def _names_hub_model(recipe: Recipe) -> bool:
+    return recipe.model.path is not None and not Path(recipe.model.path).expanduser().exists()
+
+
+def next_commands(result: dict[str, Any], recipe: Path) -> list[tuple[str, str]]:
+    """What to type after a run."""
+    commands = [
+        ("flywheel up", "browse the run in Prefect and MLflow, and serve the champion"),
+        (f"flywheel plan {recipe}", "what would run again, and why"),
+    ]
+    if result["served"]["served"]:
+        commands.insert(0, (result["served"]["command"], "serve it to any OpenAI client"))
+    return commands
+
+
+def serve(models: Sequence[str], host: str, port: int | None) -> int:
+    """Fetch registered models and become their server. Returns the exit code."""
+    prepare_environment()
+    settings = Settings.load()
+    from infra import registry
+
+    arguments = []
+    for reference in models:
+        version = registry.resolve(settings, reference)
+        bundle = registry.fetch(settings, version, settings.home / "served" / f"{version.name}-{version.version}")
+        arguments += ["--bundle", f"{version.name}={bundle}"]
+    command = [sys.executable, "-m", "serving", *arguments, "--host", host, "--port", str(port or settings.serve_port)]
+    os.execv(sys.executable, command)

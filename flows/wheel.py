@@ -1,0 +1,67 @@
+"""One turn of the wheel: the plan of a recipe, its MLflow run, and the steps as they are done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import Task, runtime
+from prefect.artifacts import create_markdown_artifact
+
+from flows import report
+from flywheel import fingerprint, recipe_file
+from flywheel.plan import PlannedStep, plan
+from flywheel.recipe import Recipe
+from infra import tracking
+from infra.settings import Settings
+from tasks.shell import Job, Reference
+
+
+class Wheel:
+    """The steps of one recipe, turned one after the other."""
+
+    def __init__(self, recipe: Recipe, settings: Settings, planned: Sequence[PlannedStep], run: tracking.Run) -> None:
+        self.recipe, self.settings, self.run = recipe, settings, run
+        self.planned = {step.name: step for step in planned}
+        self.done: dict[str, Reference] = {}
+        self.started = time.monotonic()
+
+    def __contains__(self, step: str) -> bool:
+        return step in self.planned
+
+    def turn(self, task: Task[..., Reference], **inputs: Any) -> Reference:
+        """Do one step, or take it from the cache. A planned miss never takes an older result for its own."""
+        step = self.planned[task.name]
+        job = Job(self.recipe, step, self.settings, self.run.id)
+        reference = task.with_options(refresh_cache=not step.cached)(job, **inputs)
+        if step.cached:
+            self.run.set_tags({f"cached.{step.name}": step.fingerprint})
+        self.done[step.name] = reference
+        return reference
+
+    def report(self) -> dict[str, Any]:
+        """What happened, as `.flywheel/last-run.json` holds it; also a Markdown artifact of the flow run."""
+        seconds = time.monotonic() - self.started
+        ids = {"flow_run_id": str(runtime.flow_run.id), "mlflow_run_id": self.run.id}
+        result = report.build(self.recipe, self.planned.values(), self.done, seconds=seconds, **ids)
+        create_markdown_artifact(report.markdown(result), key="lifecycle", description=self.recipe.name)
+        report.save(self.settings.home, result)
+        return result
+
+
+@contextmanager
+def open_wheel(recipe: Recipe | Path, overrides: Sequence[str]) -> Iterator[Wheel]:
+    """Plan a recipe and open its MLflow run; a run that a kill left unfinished is continued."""
+    settings = Settings.load()
+    resolved = recipe_file.resolve(recipe, overrides)
+    planned = plan(resolved, settings.store, settings.tracking_uri)
+    key = fingerprint.fingerprint({step.name: step.fingerprint for step in planned})
+    written = resolved.model_dump(mode="json", by_alias=True)
+    tags = {"flywheel.recipe": resolved.name, "prefect.flow_run_id": str(runtime.flow_run.id)}
+    with tracking.lifecycle_run(settings, resolved.name, key, tags=tags, params=written) as run:
+        run.log_text(yaml.safe_dump(written, sort_keys=False), "recipe.yaml")
+        yield Wheel(resolved, settings, planned, run)

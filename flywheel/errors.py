@@ -1,0 +1,71 @@
+"""Every error a user can meet, each saying the thing, what was found, what was expected and the remedy.
+
+FlywheelError
+├── RecipeError        a recipe that cannot be read or does not fit the schema
+├── SourceError        data that cannot be read at all (a bad row is quarantined instead)
+├── ValidationFailed   a suite of expectations that the data does not meet
+├── ArtifactError      an artifact that is missing, damaged or held by another run
+├── TrainingError      a training run that cannot start or went wrong
+├── ExportError        no precision of the model could be proven
+├── RegistryError      a model, version or alias that the registry does not hold
+└── ServingError       a server that cannot start or does not answer
+"""
+
+from __future__ import annotations
+
+
+class FlywheelError(Exception):
+    """Base of the tree. `remedy` is one imperative sentence; it may be empty."""
+
+    def __init__(self, thing: str, *, found: str = "", expected: str = "", remedy: str = "") -> None:
+        self.thing, self.found, self.expected, self.remedy = thing, found, expected, remedy
+        super().__init__(thing, found, expected, remedy)
+
+    def __str__(self) -> str:
+        lines = [self.thing]
+        if self.found:
+            lines.append(f"  found:    {self.found}")
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        if self.remedy:
+            lines.append(f"  remedy:   {self.remedy}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.thing, self.found, self.expected, self.remedy)
+
+
+def _rebuild(cls: type[FlywheelError], thing: str, found: str, expected: str, remedy: str) -> FlywheelError:
+    return cls(thing, found=found, expected=expected, remedy=remedy)
+
+
+class RecipeError(FlywheelError):
+    """A recipe that cannot be read or does not fit the schema."""
+
+
+class SourceError(FlywheelError):
+    """Data that cannot be read at all."""
+
+
+class ValidationFailed(FlywheelError):
+    """A suite of expectations that the data does not meet."""
+
+
+class ArtifactError(FlywheelError):
+    """An artifact that is missing, damaged or held by another run."""
+
+
+class TrainingError(FlywheelError):
+    """A training run that cannot start or went wrong."""
+
+
+class ExportError(FlywheelError):
+    """No precision of the model could be proven."""
+
+
+class RegistryError(FlywheelError):
+    """A model, version or alias that the registry does not hold."""
+
+
+class ServingError(FlywheelError):
+    """A server that cannot start or does not answer."""

@@ -1,0 +1,195 @@
+"""Metrics of pictures, judged by a small classifier that is trained on the labels of the training rows.
+
+No Inception network is bundled, so nothing here is FID or an Inception score: the distance is
+`classifier_frechet_distance`, and it means something only beside its floor (real against real) and ceiling (noise).
+Pictures are (n, channels, height, width) in [0, 1]; class ids are (n,) integers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flywheel.metrics.metric import Metric, bootstrap_mean
+
+Array = NDArray[Any]
+
+HIDDEN = 64
+"""Units of the classifier's hidden layer, which are the features: few enough that some hundred pictures fit them."""
+EPOCHS = 60
+REFERENCE = 4096
+"""Training pictures whose features are kept, for the floor of the distance."""
+RESAMPLES = 200
+GAUSSIAN_DRAWS = 8
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A multi-layer perceptron on pixels with one hidden layer, and features of training pictures for comparison."""
+
+    hidden: tuple[Array, Array]
+    """Weights (pixels, 64) and bias (64,)."""
+    output: tuple[Array, Array]
+    """Weights (64, classes) and bias (classes,)."""
+    reference: tuple[Array, Array]
+    """Features (n, 64) and class ids (n,) of training pictures."""
+
+    @classmethod
+    def fit(cls, pictures: Array, ids: Array, seed: int) -> Judge:
+        """Train with scikit-learn on at least two classes, numbered from 0. Deterministic for equal arguments."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+
+        size = min(64, len(ids))
+        network = MLPClassifier(
+            HIDDEN, alpha=1e-3, batch_size=size, learning_rate_init=2e-3, max_iter=EPOCHS, n_iter_no_change=EPOCHS,
+            random_state=seed,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
+            network.fit(_flat(pictures), ids)
+        layers = zip(network.coefs_, network.intercepts_, strict=True)
+        hidden, output = ((w.astype(np.float32), b.astype(np.float32)) for w, b in layers)
+        if len(network.classes_) == 2:  # scikit-learn gives two classes one output
+            output = np.pad(output[0], ((0, 0), (1, 0))), np.pad(output[1], (1, 0))
+        kept = np.sort(np.random.default_rng(seed).permutation(len(ids))[:REFERENCE])
+        return cls(hidden, output, (_hidden(hidden, pictures[kept]), ids[kept]))
+
+    def features(self, pictures: Array) -> Array:
+        """Activations of the hidden layer, (n, 64)."""
+        return _hidden(self.hidden, pictures)
+
+    def predict(self, pictures: Array) -> Array:
+        """Class ids, (n,)."""
+        ids: Array = np.argmax(self.features(pictures) @ self.output[0] + self.output[1], axis=1)
+        return ids
+
+    def save(self, path: Path) -> None:
+        """Write all arrays as safetensors."""
+        from safetensors.numpy import save_file
+
+        save_file({f"{name}.{i}": a for name in PARTS for i, a in enumerate(getattr(self, name))}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Judge:
+        """Read what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        named = load_file(path)
+        return cls(**{name: (named[f"{name}.0"], named[f"{name}.1"]) for name in PARTS})
+
+
+PARTS = ("hidden", "output", "reference")
+
+
+def gaussian_pictures(train: tuple[Array, Array], ids: Array, seed: int) -> Array:
+    """The simple generative model to beat: a Gaussian with full covariance on the pixels of each class, clipped.
+
+    Fitted by maximum likelihood to the training (pictures, class ids); one picture is drawn for each of `ids`.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((len(ids), *train[0].shape[1:]), np.float32)
+    for c in np.unique(ids):
+        rows = train[0][train[1] == c]
+        mean = rows.mean(axis=0)
+        # Centred rows, mixed with independent normal weights, have exactly the covariance of the rows.
+        weights = rng.standard_normal((int((ids == c).sum()), len(rows)), dtype=np.float32) / np.sqrt(len(rows))
+        drawn[ids == c] = mean + np.tensordot(weights.astype(np.float32), rows - mean, axes=1)
+    return np.clip(drawn, 0, 1)
+
+
+def frechet(a: Array, b: Array) -> float:
+    """Squared Fréchet distance of the Gaussians fitted to features (n, d) and (m, d); Heusel et al. 2017."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    return max(0.0, float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
+
+
+def frechet_distance(name: str, features: tuple[Array, Array], ids: tuple[Array, Array], seed: int = 0) -> Metric:
+    """`frechet` of two sets of features with a 95 % bootstrap interval over the pictures of each class on both sides.
+
+    Resampling repeats pictures, which raises every resampled distance; the interval is therefore the spread of the
+    resampled distances around their median, laid around the value. Compare at equal numbers of pictures only: the
+    estimate itself falls as they grow.
+    """
+    rng = np.random.default_rng(seed)
+    value = frechet(*features)
+    draws = [frechet(*(f[_resample(i, rng)] for f, i in zip(features, ids, strict=True))) for _ in range(RESAMPLES)]
+    low, middle, high = np.percentile(draws, [2.5, 50, 97.5])
+    return Metric(name, value, max(0.0, value + float(low - middle)), value + float(high - middle), "lower")
+
+
+def score(judge: Judge, generated: tuple[Array, Array], real: tuple[Array, Array], seed: int = 0) -> list[Metric]:
+    """All metrics of generated (pictures, class ids) beside real, held-out ones.
+
+    `label_accuracy`, the share of generated pictures that the judge takes for what they should be, stands beside
+    `real_label_accuracy`, its ceiling. `classifier_frechet_distance` stands beside the same distance for as many
+    training pictures (`real_`, the floor) and for as many pictures of uniform noise (`noise_`).
+    """
+    rng = np.random.default_rng(seed)
+    (pictures, ids), (real_pictures, real_ids) = generated, real
+    floor = _matching(ids, judge.reference[1], rng)
+    noise = rng.random(pictures.shape, dtype=np.float32)
+    rivals = {
+        "": (judge.features(pictures), ids),
+        "real_": (judge.reference[0][floor], judge.reference[1][floor]),
+        "noise_": (judge.features(noise), ids),
+    }
+    real_features = judge.features(real_pictures)
+    return [
+        bootstrap_mean("label_accuracy", "higher", _hits(judge, pictures, ids), seed),
+        bootstrap_mean("real_label_accuracy", "higher", _hits(judge, real_pictures, real_ids), seed),
+        *(
+            frechet_distance(f"{prefix}classifier_frechet_distance", (f, real_features), (i, real_ids), seed)
+            for prefix, (f, i) in rivals.items()
+        ),
+    ]
+
+
+def gaussian_baseline(judge: Judge, train: tuple[Array, Array], real: tuple[Array, Array]) -> dict[str, float]:
+    """The two metrics for `gaussian_pictures`: means of 8 draws of as many pictures as are held out."""
+    real_pictures, real_ids = real
+    target = judge.features(real_pictures)
+    draws = [gaussian_pictures(train, real_ids, seed) for seed in range(GAUSSIAN_DRAWS)]
+    return {
+        "label_accuracy": float(np.mean([judge.predict(d) == real_ids for d in draws])),
+        "classifier_frechet_distance": float(np.mean([frechet(judge.features(d), target) for d in draws])),
+    }
+
+
+def _hits(judge: Judge, pictures: Array, ids: Array) -> NDArray[np.float64]:
+    hits: NDArray[np.float64] = (judge.predict(pictures) == ids).astype(np.float64)
+    return hits
+
+
+def _resample(ids: Array, rng: np.random.Generator) -> Array:
+    """Positions drawn with replacement, as many from each class as it has."""
+    order, counts = np.argsort(ids, kind="stable"), np.bincount(ids)
+    starts = np.cumsum(counts) - counts
+    ordered = ids[order]
+    drawn: Array = order[starts[ordered] + (rng.random(len(ids)) * counts[ordered]).astype(np.int64)]
+    return drawn
+
+
+def _matching(wanted: Array, ids: Array, rng: np.random.Generator) -> Array:
+    """Positions in `ids`, drawn without replacement: as many of each class as `wanted` has, or as there are."""
+    counts = np.bincount(wanted, minlength=int(ids.max()) + 1)
+    return np.concatenate([rng.permutation(np.flatnonzero(ids == c))[:n] for c, n in enumerate(counts)])
+
+
+def _hidden(layer: tuple[Array, Array], pictures: Array) -> Array:
+    active: Array = np.maximum(_flat(pictures) @ layer[0] + layer[1], 0)
+    return active
+
+
+def _flat(pictures: Array) -> Array:
+    return pictures.reshape(len(pictures), -1)

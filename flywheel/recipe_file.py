@@ -1,0 +1,226 @@
+"""Recipe files: read YAML, apply overrides, and explain every mistake: file, line, key, found, expected, nearest."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from flywheel.cleaning import check_operations
+from flywheel.errors import RecipeError
+from flywheel.modalities.rooms import ROOMS
+from flywheel.recipe import Recipe
+
+MAX_BYTES = 1_000_000
+Place = Callable[[tuple[int | str, ...]], str]
+"""Where a key stands, for a message: `recipe.yaml:12: train.max_steps`."""
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key.path=value` overrides (values are YAML). Raises RecipeError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path}", found=str(error), expected="a readable UTF-8 YAML file") from error
+    root, data = _parse(path, text)
+    for override in overrides:
+        _override(data, override)
+    return _validate(data, lambda loc: _place(path, root, loc))
+
+
+def resolve(recipe: Recipe | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, or one that is written out already, with the overrides applied."""
+    if isinstance(recipe, Path):
+        return load(recipe, overrides)
+    data = recipe.model_dump(mode="json", by_alias=True)
+    for override in overrides:
+        _override(data, override)
+    return _validate(data, lambda loc: ".".join(map(str, loc)))
+
+
+def _parse(path: Path, text: str) -> tuple[yaml.Node, dict[str, Any]]:
+    """The YAML tree with positions, and its values. Aliases (a bomb of them is short) and doubled keys are refused."""
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"recipe {path}", found=f"{len(text)} characters", expected=f"at most {MAX_BYTES}")
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                mark = event.start_mark
+                where = f"{path}:{mark.line + 1}" if mark else str(path)
+                raise RecipeError(where, found="a YAML alias", expected="values written out")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        found = getattr(error, "problem", None) or str(error)
+        raise RecipeError(where, found=found, expected="valid YAML") from error
+    except RecursionError as error:
+        raise RecipeError(str(path), found="nesting too deep to read", expected="a recipe") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(f"{path}:1", found="no mapping at the top level", expected="keys such as name, data, model")
+    _refuse_doubled_keys(path, root)
+    return root, data
+
+
+def _refuse_doubled_keys(path: Path, node: yaml.Node) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise RecipeError(f"{path}:{key.start_mark.line + 1}: {name}", found="the key twice", expected="once")
+            seen.add(name)
+            _refuse_doubled_keys(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_doubled_keys(path, item)
+
+
+def _override(data: Any, override: str) -> None:
+    dotted, equals, raw = override.partition("=")
+    if not equals:
+        raise RecipeError(f"override {override!r}", expected="KEY.PATH=VALUE", remedy="for example train.max_steps=10")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}", found=f"value {raw!r}", expected="a YAML value") from error
+    *parents, last = [int(k) if k.isdigit() else k for k in dotted.split(".")]
+    here = data
+    try:
+        for key in parents:
+            if isinstance(here, dict) and here.get(key) is None:
+                here[key] = {}
+            here = here[key]
+        here[last] = value
+    except (KeyError, IndexError, TypeError) as error:
+        raise RecipeError(
+            f"override {override!r}", found=f"no place for {dotted}", expected="an existing key"
+        ) from error
+
+
+def _validate(data: Any, place: Place) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems = [_explain(d, place) for d in details if not _follows(d, details)]
+        raise problems[0] if len(problems) == 1 else RecipeError("\n".join(map(str, problems))) from None
+    check_operations(recipe.data.process, "data.process")
+    if recipe.finetune is not None:
+        check_operations(recipe.finetune.process, "finetune.process")
+    _check_metrics(recipe, place)
+    return recipe
+
+
+def _check_metrics(recipe: Recipe, place: Place) -> None:
+    """An objective may only name what the modality measures: found out now, not after the training."""
+    known = ROOMS[recipe.model.modality].metrics
+    named = [("objective", "metric", recipe.objective.metric)]
+    named += [("objective", "thresholds", name) for name in recipe.objective.thresholds]
+    for *loc, name in named:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            raise RecipeError(
+                place((*loc, name)) if loc[-1] == "thresholds" else place(tuple(loc)),
+                found=f"metric `{name}`",
+                expected=f"one of {', '.join(known)} ({recipe.model.modality})",
+                remedy=f"did you mean `{near[0]}`?" if near else "",
+            )
+
+
+def _follows(detail: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
+    """Whether a "too short" only says that the items inside were refused for the mistakes that are told anyway."""
+    inside = (o["loc"][: len(detail["loc"])] == detail["loc"] for o in others if o is not detail)
+    return detail["type"] == "too_short" and any(inside)
+
+
+def _explain(detail: ErrorDetails, place: Place) -> RecipeError:
+    loc, context = detail["loc"], detail.get("ctx", {})
+    thing = place(loc)
+    if detail["type"] == "extra_forbidden":
+        known = sorted(_known_keys(loc[:-1]))
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.4)
+        return RecipeError(
+            thing,
+            found=f"unknown key `{loc[-1]}`",
+            expected=f"one of {', '.join(known)}",
+            remedy=f"did you mean `{near[0]}`?" if near else "remove the key",
+        )
+    if detail["type"] == "missing":
+        return RecipeError(thing, found="the key is missing", expected=f"a value for `{loc[-1]}`")
+    found = f"{detail['input']!r:.80} ({type(detail['input']).__name__})"
+    if detail["type"] == "union_tag_invalid":
+        tags = [t.strip(" '") for t in str(context["expected_tags"]).split(",")]
+        near = difflib.get_close_matches(str(context["tag"]), tags, n=1, cutoff=0.4)
+        return RecipeError(
+            f"{thing}.{str(context['discriminator']).strip(chr(39))}",
+            found=repr(context["tag"]),
+            expected=f"one of {', '.join(tags)}",
+            remedy=f"did you mean `{near[0]}`?" if near else "",
+        )
+    return RecipeError(
+        thing, found=found, expected=detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    )
+
+
+def _place(path: Path, node: yaml.Node | None, loc: tuple[int | str, ...]) -> str:
+    """`file:line: dotted.key` of the deepest part of `loc` that is in the file; union tags in `loc` are no keys."""
+    line, keys = 1, []
+    for part in loc:
+        child = _child(node, part)
+        if child is not None:
+            line, node = child
+            keys.append(str(part))
+        elif part == loc[-1]:
+            keys.append(str(part))
+    return f"{path}:{line}: {'.'.join(keys)}"
+
+
+def _child(node: yaml.Node | None, part: int | str) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if str(key.value) == str(part):
+                return key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line + 1, node.value[part]
+    return None
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> set[str]:
+    """The keys that the schema admits at `loc`."""
+    here: Any = Recipe
+    for part in loc:
+        here = _step(here, part)
+    models = [m for m in _arms(here) if isinstance(m, type) and issubclass(m, BaseModel)]
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def _step(annotation: Any, part: int | str) -> Any:
+    """The annotation below `annotation` at a key, an index or a union's tag."""
+    arms = _arms(annotation)
+    for arm in arms:
+        if get_origin(arm) in (tuple, dict):
+            return get_args(arm)[-1 if get_origin(arm) is dict else 0]
+        if not (isinstance(arm, type) and issubclass(arm, BaseModel)):
+            continue
+        for name, field in arm.model_fields.items():
+            if part in (name, field.alias):
+                return field.annotation
+            if len(arms) > 1 and get_origin(field.annotation) is Literal and part in get_args(field.annotation):
+                return arm
+    return annotation
+
+
+def _arms(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Annotated:
+        return _arms(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(arm for part in get_args(annotation) for arm in _arms(part))
+    return (annotation,)

@@ -1,0 +1,56 @@
+"""The steps of a lifecycle and what each is made from, in the order of the wheel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from flywheel.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step. Its fingerprint covers its parents, these recipe keys, these inputs and all source it can reach."""
+
+    name: str
+    parents: tuple[str, ...]
+    keys: tuple[str, ...]
+    """Dotted recipe keys that it reads."""
+    inputs: tuple[str, ...] = ()
+    """What it reads from outside: `sources`, `checkpoint` (a local `model.path`) or `registry`."""
+    modules: tuple[str, ...] = ()
+    """Source that tasks/<name>.py reaches by name only: `{sources}`, `{room}`, `{runtime}`, or outside the core."""
+
+
+_WHEEL = (
+    Step("ingest", (), ("data.sources",), ("sources",), ("{sources}",)),
+    Step("prepare", ("ingest",), ("data.process", "data.split", "finetune.process", "seed")),
+    Step("validate", ("prepare",), ("data.validate", "data.split.by", "model.modality"), (), ("infra.expectations", "{room}")),
+    Step("train", ("validate",), ("model", "train", "seed"), ("checkpoint",), ("{room}",)),
+    Step("finetune", ("train", "validate"), ("finetune", "peft", "seed"), (), ("{room}",)),
+    Step("evaluate", ("validate", "train", "finetune"), ("evaluate", "model", "seed"), ("checkpoint",), ("{room}",)),
+    Step("gate", ("evaluate",), ("objective",)),
+    Step(
+        "export",
+        ("finetune", "validate"),
+        ("optimize", "evaluate", "objective.metric", "seed"),
+        (),
+        ("{room}", "{runtime}"),
+    ),
+    Step("register", ("export", "gate", "evaluate", "validate"), ("name",), ("registry",), ("infra.tracking",)),
+    Step("deploy", ("register",), ("deploy",), (), ("serving.__main__", "serving.smoke", "{runtime}")),
+)
+
+
+def wheel(recipe: Recipe) -> tuple[Step, ...]:
+    """The steps of a recipe. Without a second stage `train` is the last one, and takes the adapter."""
+    if recipe.finetune is not None:
+        return _WHEEL
+    steps = []
+    for step in _WHEEL:
+        parents = tuple(dict.fromkeys("train" if p == "finetune" else p for p in step.parents))
+        keys = tuple(k for k in step.keys if not k.startswith("finetune"))
+        if step.name == "train":
+            keys = (*keys, "peft")
+        if step.name != "finetune":
+            steps.append(replace(step, parents=parents, keys=keys))
+    return tuple(steps)

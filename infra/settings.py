@@ -1,0 +1,120 @@
+"""Settings: what the environment says, read once into one frozen object. Nothing else reads `os.environ`.
+
+| variable                     | default                     | meaning                                            |
+|------------------------------|-----------------------------|----------------------------------------------------|
+| FLYWHEEL_HOME                | .flywheel                   | everything that a run leaves behind                |
+| MLFLOW_TRACKING_URI          | sqlite:///HOME/mlflow.db    | tracking server or database                        |
+| MLFLOW_DEFAULT_ARTIFACT_ROOT | HOME/mlartifacts            | where models and pictures go without a server      |
+| PREFECT_HOME                 | HOME/prefect                | Prefect's database and profile                     |
+| PREFECT_API_URL              |                             | a running Prefect server; empty starts one per run |
+| FLYWHEEL_SERVE_PORT          | 8080                        | model server                                       |
+| FLYWHEEL_MLFLOW_PORT         | 5000                        | tracking server of `flywheel up`                   |
+| FLYWHEEL_PREFECT_PORT        | 4200                        | Prefect server of `flywheel up`                    |
+| NO_COLOR                     |                             | any text: no colours                               |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.errors import SettingsError
+
+# What keeps libraries from calling home, looking things up, or advertising on the terminal.
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_MODEL_CATALOG_URI": "",  # else the UI's server fetches a list of models
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # LLM judges that nobody here runs, in three further processes
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "TQDM_DISABLE": "1",  # bars of libraries; the progress that matters is told by tasks/show.py
+}
+_OFFLINE = {"HF_HUB_OFFLINE": "1"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are. Paths are absolute."""
+
+    home: Path
+    tracking_uri: str
+    artifact_root: str
+    """Directory or URI of artifacts of experiments that are made without a tracking server."""
+    prefect_home: Path
+    prefect_api_url: str | None
+    serve_port: int = 8080
+    mlflow_port: int = 5000
+    prefect_port: int = 4200
+    color: bool = True
+
+    @property
+    def store(self) -> Path:
+        """Artifacts of steps, by fingerprint."""
+        return self.home / "store"
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the environment. Raises SettingsError for a port that is none."""
+        env = os.environ if environ is None else environ
+        home = Path(env.get("FLYWHEEL_HOME") or ".flywheel").expanduser().absolute()
+        return cls(
+            home=home,
+            tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            artifact_root=env.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or str(home / "mlartifacts"),
+            prefect_home=Path(env.get("PREFECT_HOME") or home / "prefect").expanduser().absolute(),
+            prefect_api_url=env.get("PREFECT_API_URL") or None,
+            serve_port=_port(env, "FLYWHEEL_SERVE_PORT", 8080),
+            mlflow_port=_port(env, "FLYWHEEL_MLFLOW_PORT", 5000),
+            prefect_port=_port(env, "FLYWHEEL_PREFECT_PORT", 4200),
+            color=not env.get("NO_COLOR"),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """These settings as variables for a child process, which then reads the same."""
+        values = {
+            "FLYWHEEL_HOME": str(self.home),
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": self.artifact_root,
+            "PREFECT_HOME": str(self.prefect_home),
+            "PREFECT_API_URL": self.prefect_api_url or "",
+            "FLYWHEEL_SERVE_PORT": str(self.serve_port),
+            "FLYWHEEL_MLFLOW_PORT": str(self.mlflow_port),
+            "FLYWHEEL_PREFECT_PORT": str(self.prefect_port),
+            "NO_COLOR": "" if self.color else "1",
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+def quiet_environment(*, hub: bool = False) -> dict[str, str]:
+    """Variables that keep everything on this machine. `hub`: the recipe names a hub id to look up."""
+    return {**_QUIET, **({} if hub else _OFFLINE)}
+
+
+def stay_on_this_machine(*, hub: bool = False) -> None:
+    """Set `quiet_environment` for this process and its children; what the user has set stays.
+
+    Call it before prefect, mlflow, huggingface_hub or onnxruntime is imported: some read it once.
+    """
+    for name, value in quiet_environment(hub=hub).items():
+        os.environ.setdefault(name, value)
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise SettingsError(
+        f"environment variable {name}", found=text, expected="a port from 1 to 65535", remedy=f"unset {name}"
+    )

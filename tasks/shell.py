@@ -1,0 +1,75 @@
+"""What every task does around its core: take the lease, stage, log, commit, and hand on a small reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flywheel import artifact
+from flywheel.plan import PlannedStep
+from flywheel.recipe import Recipe
+from infra import tracking
+from infra.settings import Settings
+from tasks import show
+
+Summary = dict[str, Any]
+Reference = dict[str, Any]
+"""`{"step", "fingerprint", "path", "seconds", "summary"}`: what one task hands to the next."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One step of one lifecycle."""
+
+    recipe: Recipe
+    step: PlannedStep
+    settings: Settings
+    run_id: str
+    """The MLflow run of the lifecycle."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a step's work gets: where to write, and where to tell."""
+
+    out: Path
+    """Empty at the start; what is here at the end is the artifact."""
+    work: Path
+    """Checkpoints and scratch, kept when the attempt dies."""
+    run: tracking.Run
+    reporter: show.Reporter
+
+    def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None:
+        self.reporter.progress(done, total, figures)
+
+
+def path_of(reference: Reference) -> Path:
+    """The directory of an earlier step's artifact."""
+    return Path(reference["path"])
+
+
+def perform(job: Job, work: Callable[[Scope], Summary]) -> Reference:
+    """Do the work of a step once: under its lease, in a staging directory, committed whole or not at all.
+
+    Where another run finished the same step while this one waited for the lease, its artifact is taken.
+    """
+    started, step, store = time.monotonic(), job.step, job.settings.store
+    target = artifact.location(store, step.name, step.fingerprint)
+    with artifact.locked(store, step.name, step.fingerprint) as building:
+        done = artifact.intact(target)
+        if done is None:
+            with tracking.step_run(job.settings, job.run_id, step.name) as run, show.Reporter(step.name) as reporter:
+                summary = work(Scope(building.out, building.work, run, reporter))
+            done = artifact.commit(
+                building, target=target, recipe=job.recipe.name, ingredients=step.ingredients, summary=summary
+            )
+    return {
+        "step": step.name,
+        "fingerprint": step.fingerprint,
+        "path": str(target),
+        "seconds": time.monotonic() - started,
+        "summary": dict(done.summary),
+    }

@@ -1,0 +1,17 @@
+"""Shared by all tests: nothing leaves the machine, and no test writes outside of its temporary directory."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from infra.settings import stay_on_this_machine
+
+stay_on_this_machine()
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("python_files", "contract_*.py")
