@@ -32,4 +32,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .flywheel $(VENV)
+	rm -rf $(VENV) .mypy_cache .ruff_cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,11 +54,11 @@ def run(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False
 def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show hit or miss for every step of a recipe, and why, without running anything."""
     from flows import report
-    from flywheel import recipe_file
+    from flows.recipes import resolve
     from flywheel.plan import plan as make_plan
     from infra.settings import Settings
 
-    settings, resolved = Settings.load(), recipe_file.load(recipe, overrides or [])
+    settings, resolved = Settings.load(), resolve(recipe, overrides or [])
     steps = [report.line(s) for s in make_plan(resolved, settings.store, settings.tracking_uri)]
     if as_json:
         _print_json({"recipe": resolved.name, "steps": steps})
@@ -131,23 +132,30 @@ def _print_json(value: Any) -> None:
 
 
 def main() -> None:
-    """Entry point: errors become one message and an exit code; `--debug` shows the traceback."""
-    from flywheel.errors import FlywheelError, RecipeError
-    from infra.errors import InfraError, SettingsError
-
+    """Entry point: errors become one message and an exit code; `--debug` adds the traceback."""
     try:
         app()
-    except (FlywheelError, InfraError) as error:
-        if debug_wanted:
-            raise
-        from flows import console
-
-        console.show_error(error)
-        sys.exit(2 if isinstance(error, RecipeError | SettingsError) else 1)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # what Typer makes of Ctrl-C
             sys.stderr.write("interrupted; the same command continues\n")
         raise
+    except Exception as error:
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    """Show an error and return the exit code that stands for it."""
+    from flows import console
+    from flywheel.errors import FlywheelError, RecipeError
+    from infra.errors import ExpectationError, InfraError, SettingsError
+
+    if debug_wanted:
+        traceback.print_exception(error)
+    elif isinstance(error, FlywheelError | InfraError):
+        console.show_error(str(error))
+    else:
+        console.show_error(f"{type(error).__name__}: {error}\n  remedy:   flywheel --debug ... shows where")
+    return 2 if isinstance(error, RecipeError | ExpectationError | SettingsError) else 1
 
 
 if __name__ == "__main__":

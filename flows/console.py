@@ -76,12 +76,14 @@ def _answer(served: Mapping[str, Any], kind: str) -> None:
     if not served["served"]:
         out.print(f"not served: {served['reason']}\n", soft_wrap=True)
     elif kind == "text":
-        code = Syntax(served["prompt"] + served["answer"].rstrip(), "python", background_color="default", word_wrap=True)
+        code = Syntax(
+            served["prompt"] + served["answer"].rstrip(), "python", background_color="default", word_wrap=True
+        )
         out.print(Panel(code, title="one answer of the served model", border_style="dim"))
     else:
         size = len(served["answer"]) * 3 // 4
         out.print(f"one answer of the served model: a PNG of {size} bytes for the prompt {served['prompt']!r}\n")
 
 
-def show_error(error: BaseException) -> None:
-    err.print(Text("error: ", "bold red") + Text(str(error)), soft_wrap=True)
+def show_error(message: str) -> None:
+    err.print(Text("error: ", "bold red") + Text(message), soft_wrap=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from flows import report
-from flywheel import artifact, recipe_file
+from flows.recipes import resolve
+from flywheel import artifact
 from flywheel.plan import PlannedStep, plan
 from flywheel.recipe import Recipe
 from infra import prefect_server
@@ -22,7 +23,8 @@ def prepare_environment(*, hub: bool = False) -> None:
     """Settings for this process and its children, before prefect or mlflow is imported."""
     stay_on_this_machine(hub=hub)
     os.environ.update(Settings.load().environment())
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    # An error is explained once, by the command; Prefect keeps its own account of it for the UI.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
 def run(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def run(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     With a Prefect server at hand the run is recorded there all the same, its steps as Cached.
     """
     started, settings = time.monotonic(), Settings.load()
-    recipe = recipe_file.load(path, overrides)
+    recipe = resolve(path, overrides)
     prepare_environment(hub=_names_hub_model(recipe))
     planned = plan(recipe, settings.store, settings.tracking_uri)
     server = prefect_server.running(settings)

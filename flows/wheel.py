@@ -13,7 +13,8 @@ from prefect import Task, runtime
 from prefect.artifacts import create_markdown_artifact
 
 from flows import report
-from flywheel import fingerprint, recipe_file
+from flows.recipes import resolve
+from flywheel import fingerprint
 from flywheel.plan import PlannedStep, plan
 from flywheel.recipe import Recipe
 from infra import tracking
@@ -37,7 +38,7 @@ class Wheel:
         """Do one step, or take it from the cache. A planned miss never takes an older result for its own."""
         step = self.planned[task.name]
         job = Job(self.recipe, step, self.settings, self.run.id)
-        reference = task.with_options(refresh_cache=not step.cached)(job, **inputs)
+        reference: Reference = task.with_options(refresh_cache=not step.cached)(job, **inputs)
         if step.cached:
             self.run.set_tags({f"cached.{step.name}": step.fingerprint})
         self.done[step.name] = reference
@@ -57,7 +58,7 @@ class Wheel:
 def open_wheel(recipe: Recipe | Path, overrides: Sequence[str]) -> Iterator[Wheel]:
     """Plan a recipe and open its MLflow run; a run that a kill left unfinished is continued."""
     settings = Settings.load()
-    resolved = recipe_file.resolve(recipe, overrides)
+    resolved = resolve(recipe, overrides)
     planned = plan(resolved, settings.store, settings.tracking_uri)
     key = fingerprint.fingerprint({step.name: step.fingerprint for step in planned})
     written = resolved.model_dump(mode="json", by_alias=True)

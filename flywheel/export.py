@@ -19,12 +19,12 @@ from typing import Any
 
 from flywheel import proof
 from flywheel.errors import ExportError
-from flywheel.graphs import Precision, write_graph
+from flywheel.graphs import Precision, write_graphs
 from flywheel.modalities.base import DecoderCheckpoint, Export
 from flywheel.modalities.rooms import room as open_room
 from flywheel.recipe import Recipe
 from flywheel.record import Record, read_rows
-from flywheel.runtimes.base import Predictor
+from flywheel.runtimes.base import Runtime
 from flywheel.runtimes.bundle import open_bundle
 
 ROWS = ("heldout.parquet", "finetune_heldout.parquet")
@@ -44,12 +44,11 @@ def export(recipe: Recipe, model: Path, rows: Path, out: Path) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as scratch:
         exported = room.export(trained, Path(scratch))
         _copy_side_files(exported, Path(scratch), out)
-        for precision in built:
-            for stem, source in exported.graphs.items():
-                write_graph(source, stem, precision, out / precision)
+        for stem, source in exported.graphs.items():
+            write_graphs(source, stem, out, built)
     _write_manifest(out, exported.manifest, "fp32", built)
-    predictors: dict[str, Predictor] = {precision: open_bundle(out, precision) for precision in built}
-    verdicts, answers = proof.prove(recipe, room, trained, predictors, _heldout(rows))
+    runtimes: dict[str, Runtime] = {precision: open_bundle(out, precision) for precision in built}
+    verdicts, answers = proof.prove(recipe, room, trained, runtimes, _heldout(rows))
     verdicts = [v for v in verdicts if v.precision in wanted]
     precisions = [{**asdict(v), "bytes": proof.size(out / v.precision)} for v in verdicts]
     accepted = [v.precision for v in verdicts if v.accepted]

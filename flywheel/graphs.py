@@ -1,4 +1,4 @@
-"""From what a room exports to ONNX files: one stem at one precision.
+"""From what a room exports to ONNX files: one stem in all precisions.
 
 A decoder checkpoint goes through onnxruntime-genai's model builder (fused attention with a KV cache; int8 is
 weight-only, 8 bits in blocks of 32, MatMulNBits). Any other module goes through `torch.onnx.export(dynamo=True)`; its
@@ -14,7 +14,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,24 +24,30 @@ from flywheel.modalities.base import DecoderCheckpoint, Graph
 Precision = Literal["fp32", "int8"]
 
 
-def write_graph(source: Graph | DecoderCheckpoint, stem: str, precision: Precision, directory: Path) -> None:
-    """Write `directory/<stem>.onnx` and its weights. Raises ExportError where the architecture cannot be exported."""
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / f"{stem}.onnx"
+def write_graphs(source: Graph | DecoderCheckpoint, stem: str, out: Path, precisions: Sequence[Precision]) -> None:
+    """Write `out/<precision>/<stem>.onnx` for each precision, `fp32` first where it is asked for.
+
+    Raises ExportError for an architecture that cannot be exported.
+    """
+    for precision in precisions:
+        (out / precision).mkdir(parents=True, exist_ok=True)
+    files = {precision: out / precision / f"{stem}.onnx" for precision in precisions}
     with _quiet():
         try:
             if isinstance(source, DecoderCheckpoint):
-                _build_decoder(source, precision, file)
-            elif precision == "fp32":
-                _trace(source, file)
+                for precision, file in files.items():
+                    _build_decoder(source, precision, file)
             else:
-                _quantise(source, file)
+                _trace(source, files["fp32"])
+                for file in files.values():
+                    if file != files["fp32"]:
+                        _quantise(files["fp32"], file)
         except NotImplementedError as error:
             raise ExportError(
-                f"export of {stem} as {precision}",
+                f"export of {stem} as {', '.join(precisions)}",
                 found=str(error),
                 expected="an architecture that the exporter knows",
-                remedy="Choose another architecture or leave this precision out of optimize.precisions.",
+                remedy="Choose another architecture.",
             ) from error
 
 
@@ -82,14 +88,14 @@ def _trace(graph: Graph, file: Path) -> None:
     _tidy(file, {})
 
 
-def _quantise(graph: Graph, file: Path) -> None:
+def _quantise(full: Path, file: Path) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-        full = Path(scratch, "full.onnx")
-        _trace(graph, full)
-        # The CPU's ConvInteger takes unsigned weights only.
-        quantize_dynamic(full, file, weight_type=QuantType.QUInt8, use_external_data_format=True)
+    model = onnx.load(full)
+    del model.graph.value_info[:]  # shapes from before the exporter's own optimisation, which inference then refutes
+    # The CPU's ConvInteger takes unsigned weights only.
+    quantize_dynamic(model, file, weight_type=QuantType.QUInt8, use_external_data_format=True)
     _tidy(file, {})
 
 

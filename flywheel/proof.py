@@ -22,13 +22,15 @@ from flywheel.metrics.metric import Metric
 from flywheel.modalities.base import Modality, Model
 from flywheel.recipe import Recipe
 from flywheel.record import Record
-from flywheel.runtimes.base import Array, Predictor, Sampling
+from flywheel.runtimes.base import Array, Predictor, Runtime, Sampling
 from flywheel.runtimes.session import cores
 
-PROMPTS = 4
+PROMPTS = 3
 """Held-out prompts that are decoded; each is also one repeat of the speed measurement."""
-QUALITY_BYTES = 50_000
-"""How much held-out data the metric is measured on: seconds on two cores."""
+QUALITY_BYTES = 30_000
+QUALITY_SAMPLES = 32
+"""How much held-out data, and at most how many samples, the metric is measured on: seconds on two cores. Both sides see
+the same, so that the difference is sharper than the metric itself."""
 
 Rows = Sequence[Sequence[Record]]
 """Held-out rows by kind (data; answers); the objective's metric comes from the first kind that yields it."""
@@ -67,19 +69,31 @@ class Verdict:
 
 
 def prove(
-    recipe: Recipe, room: Modality, model: Model, predictors: Mapping[str, Predictor], rows: Rows
+    recipe: Recipe, room: Modality, model: Model, runtimes: Mapping[str, Runtime], rows: Rows
 ) -> tuple[list[Verdict], dict[str, Answers]]:
-    """Ask torch and every predictor (by precision, `fp32` among them) the same, and judge. Also returns all answers."""
-    everyone = {"torch": room.predictor(model), **predictors}
+    """Ask torch and every runtime (by precision, `fp32` among them) the same, and judge. Also returns all answers.
+
+    Rooms' prompts leave half of a context free, so no more steps than that are compared.
+    """
+    everyone: dict[str, Predictor] = {"torch": room.predictor(model), **runtimes}
     sample = [_part(kind, recipe.seed) for kind in rows]
     prompts = room.prompts(model, [row for kind in sample for row in kind], PROMPTS)
-    greedy = Sampling(max_new_tokens=recipe.optimize.compare_tokens, temperature=0.0, ignore_eos=True)
+    if not prompts:
+        raise ExportError(
+            "proof of the exported model",
+            found="no held-out row gives a prompt",
+            expected="at least one",
+            remedy="Hold out more rows with data.split.heldout.",
+        )
+    free = runtimes["fp32"].context // 2
+    steps = min(recipe.optimize.compare_tokens, free or recipe.optimize.compare_tokens)
+    greedy = Sampling(max_new_tokens=steps, temperature=0.0, ignore_eos=True)
     with _equal_threads():
         outputs = {name: [p.forward(prompt) for prompt in prompts] for name, p in everyone.items()}
         samples, seconds = _in_turns(everyone, prompts, greedy)
         quality = {name: _quality(recipe, room, model, p, sample) for name, p in everyone.items()}
     answers = {name: Answers(outputs[name], samples[name], seconds[name], quality[name]) for name in everyone}
-    return [judge(recipe, precision, answers) for precision in predictors], answers
+    return [judge(recipe, precision, answers) for precision in runtimes], answers
 
 
 def _in_turns(
@@ -97,9 +111,11 @@ def _in_turns(
 
 
 def _quality(recipe: Recipe, room: Modality, model: Model, predictor: Predictor, rows: Rows) -> Metric:
+    samples = min(recipe.evaluate.num_samples, QUALITY_SAMPLES)
+    config = recipe.evaluate.model_copy(update={"num_samples": samples})
     seen: list[str] = []
     for kind in rows:
-        metrics = room.evaluate(predictor, model, kind, recipe.evaluate, recipe.seed) if kind else []
+        metrics = room.evaluate(predictor, model, kind, config, recipe.seed) if kind else []
         for metric in metrics:
             if metric.name == recipe.objective.metric:
                 return metric
@@ -144,8 +160,9 @@ def judge(recipe: Recipe, precision: str, answers: Mapping[str, Answers]) -> Ver
         )
     else:
         accepted = change <= bounds.max_quality_change and speedup > 1
+        direction = "worse" if change > 0 else "better"
         reason = (
-            f"{own.quality.name} {change:+.2%} worse than torch (bound {bounds.max_quality_change:.2%}), "
+            f"{own.quality.name} {abs(change):.2%} {direction} than torch (bound {bounds.max_quality_change:.2%}), "
             f"{speedup:.2f} times as fast as fp32 (must be above 1)"
         )
     return Verdict(precision, error, compared, equal, speedup, change, accepted, reason)
@@ -166,7 +183,8 @@ def _equal(a: Array, b: Array, tolerance: float) -> tuple[int, int]:
 
 def _worsening(own: Metric, reference: Metric) -> float:
     change = own.value - reference.value
-    return (change if reference.better == "lower" else -change) / (abs(reference.value) or 1.0)
+    worse = change if reference.better == "lower" else -change
+    return worse / (abs(reference.value) or 1.0) + 0.0  # never minus zero
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from flywheel import adapters
 from flywheel.errors import TrainingError
@@ -41,6 +42,7 @@ def train(  # noqa: PLR0913 - a step with a parent and a memory
     Raises TrainingError where there are no rows or the loss is not finite.
     """
     began = time.monotonic()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     room = room_of(recipe.model.modality)
     config = recipe.finetune if stage == "finetune" else recipe.train
     if config is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import sys
@@ -65,7 +66,7 @@ def _pins(settings: Settings) -> Iterator[Finding]:
         version = _version(name)
         if version is None:
             yield Finding("error", name, "not installed", "pip install -c constraints.txt -e .")
-        elif tuple(int(p) for p in version.split(".")[:2]) >= below:
+        elif tuple(int(n) for n in re.findall(r"\d+", version)[:2]) >= below:
             limit = ".".join(map(str, below))
             fix = f"pip install -c constraints.txt '{name}<{limit}'"
             yield Finding("error", name, f"{version}, which Prefect cannot use", fix)

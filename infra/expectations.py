@@ -71,6 +71,7 @@ def check(frame: pd.DataFrame, expectations: Expectations, suite_name: str, docs
     Raises ExpectationError for an unknown name or column, or arguments that do not fit.
     """
     wanted = [(name, dict(arguments)) for entry in expectations for name, arguments in entry.items()]
+    check_names(expectations)
     for name, arguments in wanted:
         _verify(name, arguments, [str(column) for column in frame.columns])
     docs.mkdir(parents=True, exist_ok=True)
@@ -113,10 +114,16 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(stem for stem in stems if stem.replace("_", "") in lower))
 
 
+def check_names(expectations: Expectations) -> None:
+    """Refuse an expectation that Great Expectations does not have. Raises ExpectationError."""
+    known = names() if expectations else ()
+    for name in (name for entry in expectations for name in entry):
+        if name not in known:
+            raise _unknown(f"expectation {name}", "a name of Great Expectations in snake_case", name, known)
+
+
 def _verify(name: str, arguments: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """Refuse an expectation or a column that is not there, before anything heavy is imported."""
-    if name not in names():
-        raise _unknown(f"expectation {name}", "a name of Great Expectations in snake_case", name, names())
+    """Refuse a column that is not there, before anything heavy is imported."""
     named = [arguments.get(key) for key in ("column", "column_A", "column_B")] + list(arguments.get("column_list", []))
     for column in named:
         if isinstance(column, str) and column not in columns and name != "expect_column_to_exist":

@@ -38,6 +38,8 @@ class Server:
     command: tuple[str, ...]
     url: str
     health: str
+    variable: str
+    """What sets its port."""
 
 
 def up(tell: Tell = print) -> None:
@@ -69,18 +71,18 @@ def _prefect(settings: Settings) -> Server:
     url = f"http://127.0.0.1:{settings.prefect_port}"
     port = str(settings.prefect_port)
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
-    return Server("Prefect", command, url, f"{url}/api/health")
+    return Server("Prefect", command, url, f"{url}/api/health", "FLYWHEEL_PREFECT_PORT")
 
 
 def _mlflow(settings: Settings) -> Server:
     url = f"http://127.0.0.1:{settings.mlflow_port}"
-    return Server("MLflow", (sys.executable, "-m", "mlflow_server"), url, f"{url}/health")
+    return Server("MLflow", (sys.executable, "-m", "mlflow_server"), url, f"{url}/health", "FLYWHEEL_MLFLOW_PORT")
 
 
 def _models(settings: Settings, champions: Mapping[str, int]) -> Server:
     url = f"http://127.0.0.1:{settings.serve_port}"
     command = (sys.executable, "-m", "flows.cli", "serve", *(f"{name}/{v}" for name, v in champions.items()))
-    return Server("models", command, f"{url}/v1", f"{url}/ready")
+    return Server("models", command, f"{url}/v1", f"{url}/ready", "FLYWHEEL_SERVE_PORT")
 
 
 def _start(stack: ExitStack, server: Server, environment: Mapping[str, str], settings: Settings) -> Leashed:
@@ -125,7 +127,7 @@ def _refuse_taken(server: Server) -> None:
             f"{server.name} at {server.url}",
             found="another server answers there",
             expected="a free port",
-            remedy=f"stop it, or set FLYWHEEL_{server.name.upper()}_PORT",
+            remedy=f"stop it, or set {server.variable}",
         )
 
 

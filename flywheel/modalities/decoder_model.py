@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from flywheel.errors import RecipeError
 from flywheel.modalities.base import Model
@@ -65,6 +66,7 @@ def train_tokenizer(texts: Sequence[str], config: DecoderModel) -> PreTrainedTok
 
 def open_checkpoint(path: str) -> Model:
     """A checkpoint in hub layout, from a directory or by hub id. Safetensors only, no code from it."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         module = AutoModelForCausalLM.from_pretrained(

@@ -87,7 +87,7 @@ class ImageDiffusion:
     """See flywheel.modalities.base.Modality for what each method promises."""
 
     def facts(self, record: Record) -> dict[str, bool | int | float | str]:
-        """`label`, `digest`, `decodes`; where it does, `width`, `height` and `contrast` (standard deviation, 0..0.5)."""
+        """`label`, `digest`, `decodes`; where it does, `width`, `height`, `contrast` (standard deviation, 0..0.5)."""
         data = record.image or b""
         facts: dict[str, bool | int | float | str] = {"digest": hashlib.sha256(data).hexdigest()}
         if record.label is not None:

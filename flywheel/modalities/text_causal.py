@@ -96,10 +96,10 @@ class TextCausal:
         return TorchDecoder(module, frozenset(decoder_model.ends(model)), context(model))
 
     def prompts(self, model: Model, rows: Sequence[Record], count: int) -> list[Any]:
-        """At most `count` prompts of token ids that leave three quarters of the context free, spread evenly over the
+        """At most `count` prompts of token ids that leave half of the context free, spread evenly over the
         rows: of a pair the question, of a document its start. Where there are both, half of each."""
         answered, plain = _by_kind(rows)
-        room = context(model) // 4
+        room = context(model) // 2
         asked = spread(answered, count // 2 if plain else count)
         return self._openings(model, plain, count - len(asked), room) + self._questions(model, asked, room)
 

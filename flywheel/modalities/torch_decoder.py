@@ -17,8 +17,8 @@ Ids = Sequence[int] | NDArray[np.integer]
 
 LARGEST_BATCH = 64
 """Prompts that are decoded side by side."""
-LARGEST_LOGITS = 2**25
-"""Elements of a batch's logits in `log_likelihood`: 128 MiB of float32."""
+LARGEST_LOGITS = 2**22
+"""Elements of a batch's logits in `log_likelihood`: 16 MiB of float32, which the allocator uses again."""
 
 
 class TorchDecoder:
@@ -76,11 +76,11 @@ class TorchDecoder:
         for row, window in enumerate(windows):
             ids[row, : len(window)] = torch.as_tensor(np.asarray(window, dtype=np.int64))
         ids = ids.to(self.device)
-        kept = min(longest, longest - min(map(len, windows)) + scored + 1)
+        kept = min(longest - 1, longest - min(map(len, windows)) + scored)
         with _fast_matmul(self.device):
-            logits = self.module(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
-        targets = ids[:, longest - kept + 1 :]
-        surprise = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets.flatten(), reduction="none")
+            logits = self.module(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=kept).logits
+        targets = ids[:, longest - kept :]
+        surprise = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
         nats = -surprise.view(targets.shape).double().cpu().numpy()
         return [row[: len(row) - longest + len(window)] for row, window in zip(nats, windows, strict=True)]
 

@@ -1,7 +1,7 @@
 """A bundle is the directory that is served: manifest.json, one folder for each accepted precision, and side files.
 
-    manifest.json   {"runtime": "decoder", "default": "int8", "precisions": ["fp32", "int8"], ...}
-    fp32/*.onnx  int8/*.onnx  tokenizer.json ...
+manifest.json   {"runtime": "decoder", "default": "int8", "precisions": ["fp32", "int8"], ...}
+fp32/*.onnx  int8/*.onnx  tokenizer.json ...
 """
 
 from __future__ import annotations

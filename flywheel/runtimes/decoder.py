@@ -26,7 +26,7 @@ Ids = NDArray[np.int64]
 
 BATCH_BYTES = 256 * 2**20
 """Memory that one batch may take."""
-LARGEST_BATCH = 16
+LARGEST_BATCH = 32
 """Prompts that `generate` decodes side by side: beyond this two cores gain nothing."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+import transformers
 
 from flywheel import proof
 from flywheel.artifact import sha256
 from flywheel.errors import ExportError
 from flywheel.export import export
-from flywheel.graphs import write_graph
+from flywheel.graphs import write_graphs
 from flywheel.metrics.metric import Metric
-from flywheel.modalities.base import Graph
+from flywheel.modalities.base import DecoderCheckpoint, Graph
 from flywheel.modalities.code import Code
 from flywheel.proof import Answers
 from flywheel.recipe import Recipe
@@ -74,7 +76,7 @@ def test_fp32_is_equal_to_torch(exported: tuple[dict[str, Any], Path]) -> None:
     assert fp32["precision"] == "fp32"
     assert fp32["accepted"]
     assert fp32["max_logit_error"] < 1e-4
-    assert fp32["tokens_equal"] == fp32["tokens_compared"] == 4 * 32
+    assert fp32["tokens_equal"] == fp32["tokens_compared"] == 3 * 32
     assert fp32["speedup"] > 0
 
 
@@ -112,7 +114,9 @@ def test_no_precision_within_its_bounds(inputs: tuple[Path, Path], tmp_path: Pat
 
 
 def test_a_metric_that_the_room_does_not_know(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    odd = recipe(precisions=["fp32"]).model_copy(update={"objective": recipe().objective.model_copy(update={"metric": "x"})})
+    odd = recipe(precisions=["fp32"]).model_copy(
+        update={"objective": recipe().objective.model_copy(update={"metric": "x"})}
+    )
     with pytest.raises(ExportError, match="one of bits_per_byte, parse_rate"):
         export(odd, *inputs, tmp_path)
 
@@ -128,8 +132,8 @@ TORCH = answers([1, 2, 3], 4.0, 2.0)
 @pytest.mark.parametrize(
     ("int8", "accepted", "words"),
     [
-        (answers([1, 9, 9], 0.5, 2.02), True, r"bits_per_byte \+1.00% worse .* 2.00 times as fast"),
-        (answers([1, 2, 3], 0.5, 2.1), False, r"bits_per_byte \+5.00% worse"),
+        (answers([1, 9, 9], 0.5, 2.02), True, r"bits_per_byte 1.00% worse .* 2.00 times as fast"),
+        (answers([1, 2, 3], 0.5, 2.1), False, r"bits_per_byte 5.00% worse"),
         (answers([1, 2, 3], 1.1, 1.9), False, "0.91 times as fast"),
     ],
 )
@@ -165,18 +169,27 @@ class Small(torch.nn.Module):
         return self.out(torch.relu(self.conv(sample)).permute(0, 2, 3, 1)) * scale[:, None, None, None]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("int8", 0.2)])
-def test_any_module_becomes_a_graph(tmp_path: Path, precision: Any, bound: float) -> None:
-    module = Small()
-    batch = {0: "batch"}
-    source = Graph(
-        module, (torch.zeros(2, 1, 8, 8), torch.ones(2)), ("sample", "scale"), ("y",), {"sample": batch, "scale": batch}
-    )
-    write_graph(source, "unet", precision, tmp_path)
-    session = ort.InferenceSession(tmp_path / "unet.onnx", providers=["CPUExecutionProvider"])
+def test_any_module_becomes_a_graph(tmp_path: Path) -> None:
+    module, batch = Small(), {0: "batch"}
+    example = (torch.zeros(2, 1, 8, 8), torch.ones(2))
+    source = Graph(module, example, ("sample", "scale"), ("y",), {"sample": batch, "scale": batch})
+    write_graphs(source, "unet", tmp_path, ["fp32", "int8"])
     sample, scale = torch.randn(5, 1, 8, 8), torch.randn(5)
-    found = session.run(["y"], {"sample": sample.numpy(), "scale": scale.numpy()})[0]
-    assert found == pytest.approx(module(sample, scale).detach().numpy(), abs=bound)
-    graph = onnx.load(tmp_path / "unet.onnx", load_external_data=False)
-    assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
-    assert str(Path(__file__).parents[2]).encode() not in (tmp_path / "unet.onnx").read_bytes()
+    expected = module(sample, scale).detach().numpy()
+    for precision, bound in (("fp32", 1e-5), ("int8", 0.2)):
+        file = tmp_path / precision / "unet.onnx"
+        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        found = session.run(["y"], {"sample": sample.numpy(), "scale": scale.numpy()})[0]
+        assert found == pytest.approx(expected, abs=bound)
+        graph = onnx.load(file, load_external_data=False).graph
+        assert not any(node.metadata_props or node.doc_string for node in graph.node)
+        assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
+
+
+def test_an_architecture_that_the_builder_does_not_know(tmp_path: Path, inputs: tuple[Path, Path]) -> None:
+    config = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=400)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    for file in inputs[0].glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "gpt2")
+    with pytest.raises(ExportError, match="not currently supported"):
+        write_graphs(DecoderCheckpoint(tmp_path / "gpt2"), "model", tmp_path / "out", ["fp32"])

@@ -44,8 +44,7 @@ def test_frechet_of_known_gaussians() -> None:
 
 
 def test_frechet_of_correlated_gaussians_equals_the_matrix_root() -> None:
-    from scipy.linalg import sqrtm
-
+    sqrtm = pytest.importorskip("scipy.linalg").sqrtm
     rng = np.random.default_rng(1)
     a, b = (rng.standard_normal((300, 4)) @ rng.standard_normal((4, 4)) for _ in range(2))
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)

@@ -143,9 +143,7 @@ def test_finished_steps_are_not_run_again(tmp_path: Path, rows: Path) -> None:
     assert digests(tmp_path / "a/out") == expected
 
 
-def test_a_loss_that_is_no_number_stops_the_run(
-    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ROOMS, "text_causal", replace(TINY, name="BrokenRoom"))
     with pytest.raises(TrainingError, match="step 1 of 24") as caught:
         run(tmp_path / "a", rows)

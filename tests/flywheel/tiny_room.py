@@ -36,9 +36,7 @@ class TinyRoom:
 
     def encode(self, model: Model, rows: Sequence[Record], max_length: int) -> list[dict[str, Any]]:
         data = "".join(r.text or f"{r.prompt}{r.completion}" for r in rows).encode()
-        return [
-            {"input_ids": list(data[i : i + max_length])} for i in range(0, len(data) - max_length + 1, max_length)
-        ]
+        return [{"input_ids": list(data[i : i + max_length])} for i in range(0, len(data) - max_length + 1, max_length)]
 
     def collate(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return {"input_ids": torch.tensor([f["input_ids"] for f in features])}

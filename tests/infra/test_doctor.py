@@ -40,7 +40,7 @@ def test_a_sound_machine_has_no_error(site):
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("fastapi", "0.155.0"), ("fastapi", "1.0.0"), ("sqlalchemy", "2.1.0b1"), ("sqlalchemy", "3.0")]
+    ("name", "version"), [("fastapi", "0.155.0"), ("fastapi", "1.0.0"), ("sqlalchemy", "2.1b1"), ("sqlalchemy", "3.0")]
 )
 def test_versions_that_prefect_cannot_use_are_errors_with_a_fix(site, name, version):
     package(site, name, version)

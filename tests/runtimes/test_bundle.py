@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from flywheel.errors import ServingError
 from flywheel.runtimes.bundle import open_bundle
 from flywheel.runtimes.session import open_session
-from tests.runtimes.conftest import Tiny
+from tests.tiny_decoder import Tiny
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ def test_a_precision_that_was_not_accepted_is_refused(copy: Path) -> None:
         open_bundle(copy, "int8")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"runtime": "decoder"}', '{"runtime": "x", "default": "a", "precisions": "a"}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"runtime": "decoder"}', '{"runtime": "x", "default": "a", "precisions": "a"}']
+)
 def test_a_broken_manifest_is_refused(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_text(text)
     with pytest.raises(ServingError, match="model bundle"):

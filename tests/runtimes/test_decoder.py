@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flywheel.runtimes.base import Chunk, Sampling
-from tests.runtimes.conftest import TEXT, Tiny
+from tests.tiny_decoder import TEXT, Tiny
 
 PROMPTS = [np.arange(3, 3 + length) for length in (4, 30, 1)]
 RANDOM = Sampling(max_new_tokens=60, temperature=1.2, top_k=40, top_p=0.9, seed=3, ignore_eos=True)

@@ -44,7 +44,9 @@ def test_ties_at_the_edge_are_all_admitted() -> None:
 
 def test_same_seed_and_place_draw_the_same() -> None:
     sampling = Sampling(temperature=1.0)
-    first, again, other = ([pick(LOGITS, sampling, rng) for _ in range(50)] for rng in map(rng_for, (7, 7, 7), (0, 0, 1)))
+    first, again, other = (
+        [pick(LOGITS, sampling, rng) for _ in range(50)] for rng in map(rng_for, (7, 7, 7), (0, 0, 1))
+    )
     assert first == again
     assert first != other
 
