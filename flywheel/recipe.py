@@ -109,12 +109,14 @@ class Tokenizer(Section):
 
 
 class DecoderModel(Section):
-    """Shared by the decoder-only rooms: an existing checkpoint, or a small Llama-style architecture from scratch."""
+    """Shared by the decoder-only rooms: an existing checkpoint, or a small architecture from scratch."""
 
     path: str | None = None
     """A local checkpoint directory or hub id. Empty: train from scratch with the sizes below."""
     tokenizer: Tokenizer = Tokenizer()
     """The tokenizer that is trained when there is no checkpoint."""
+    model_type: Literal["llama", "qwen3"] = "llama"
+    """Architecture from scratch; `qwen3` is Llama with normalised queries and keys, which bears larger steps."""
     hidden_size: int = Field(default=256, ge=16, multiple_of=8)
     """Width of the residual stream."""
     intermediate_size: int = Field(default=768, ge=16)

@@ -114,16 +114,17 @@ def frechet(a: Array, b: Array) -> float:
     return max(0.0, float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
 
 
-def frechet_distance(name: str, features: tuple[Array, Array], ids: tuple[Array, Array], seed: int = 0) -> Metric:
-    """`frechet` of two sets of features with a 95 % bootstrap interval over the pictures of each class on both sides.
+def frechet_distance(name: str, features: Array, ids: Array, real: Array, seed: int = 0) -> Metric:
+    """`frechet` of features (n, d) of pictures with class ids (n,) to real features (m, d), with a 95 % interval.
 
-    Resampling repeats pictures, which raises every resampled distance; the interval is therefore the spread of the
-    resampled distances around their median, laid around the value. Compare at equal numbers of pictures only: the
+    The bootstrap redraws the pictures of each class; the real ones stay, as they are the same for everything that is
+    compared. Redrawing repeats pictures, which raises every distance; the interval is therefore the spread of the
+    redrawn distances around their median, laid around the value. Compare at equal numbers of pictures only: the
     estimate itself falls as they grow.
     """
     rng = np.random.default_rng(seed)
-    value = frechet(*features)
-    draws = [frechet(*(f[_resample(i, rng)] for f, i in zip(features, ids, strict=True))) for _ in range(RESAMPLES)]
+    value = frechet(features, real)
+    draws = [frechet(features[_resample(ids, rng)], real) for _ in range(RESAMPLES)]
     low, middle, high = np.percentile(draws, [2.5, 50, 97.5])
     return Metric(name, value, max(0.0, value + float(low - middle)), value + float(high - middle), "lower")
 
@@ -149,7 +150,7 @@ def score(judge: Judge, generated: tuple[Array, Array], real: tuple[Array, Array
         bootstrap_mean("label_accuracy", "higher", _hits(judge, pictures, ids), seed),
         bootstrap_mean("real_label_accuracy", "higher", _hits(judge, real_pictures, real_ids), seed),
         *(
-            frechet_distance(f"{prefix}classifier_frechet_distance", (f, real_features), (i, real_ids), seed)
+            frechet_distance(f"{prefix}classifier_frechet_distance", f, i, real_features, seed)
             for prefix, (f, i) in rivals.items()
         ),
     ]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from flywheel.errors import RecipeError
@@ -26,15 +26,21 @@ EMPTY_LINE = "\n\n"
 
 
 def from_scratch(config: DecoderModel, texts: Sequence[str], seed: int) -> Model:
-    """A Llama with random weights and a tokenizer trained on the texts."""
+    """An architecture with random weights and a tokenizer trained on the texts."""
     tokenizer = train_tokenizer(texts, config)
     sizes = config.model_dump(exclude={"modality", "path", "tokenizer"})
     end = tokenizer.eos_token_id
-    llama = LlamaConfig(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, **sizes)
+    architecture = AutoConfig.for_model(
+        vocab_size=len(tokenizer),
+        bos_token_id=end,
+        eos_token_id=end,
+        head_dim=config.hidden_size // config.num_attention_heads,
+        **sizes,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            llama, attn_implementation=_attention()
+            architecture, attn_implementation=_attention()
         )
     return Model(module, tokenizer)
 

@@ -56,12 +56,21 @@ def test_frechet_of_correlated_gaussians_equals_the_matrix_root() -> None:
 def test_interval_lies_around_the_value_and_shrinks_with_more_pictures() -> None:
     widths = []
     for count in (60, 600):
-        sides = [blobs(count, seed) for seed in (1, 2)]
-        features = tuple(p.reshape(count, -1)[:, :8] for p, _ in sides)
-        metric = frechet_distance("d", (features[0], features[1]), (sides[0][1], sides[1][1]))
+        (pictures, ids), (real, _) = blobs(count, 1), blobs(600, 2)
+        metric = frechet_distance("d", pictures.reshape(count, -1)[:, :8], ids, real.reshape(600, -1)[:, :8])
         assert 0 <= metric.low <= metric.value <= metric.high
         widths.append(metric.high - metric.low)
     assert widths[1] < widths[0]
+
+
+def test_interval_holds_as_often_as_it_says() -> None:
+    real = blobs(300, 0)[0].reshape(300, -1)[:, :4]
+    metrics = []
+    for seed in range(1, 31):
+        pictures, ids = blobs(90, seed)
+        metrics.append(frechet_distance("d", pictures.reshape(90, -1)[:, :4], ids, real, seed))
+    expected = np.mean([m.value for m in metrics])
+    assert np.mean([m.low <= expected <= m.high for m in metrics]) >= 0.85
 
 
 def test_scores_order_real_generated_and_noise() -> None:
