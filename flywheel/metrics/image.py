@@ -25,7 +25,7 @@ EPOCHS = 60
 REFERENCE = 4096
 """Training pictures whose features are kept, for the floor of the distance."""
 RESAMPLES = 200
-GAUSSIAN_DRAWS = 8
+GAUSSIAN_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -105,26 +105,43 @@ def gaussian_pictures(train: tuple[Array, Array], ids: Array, seed: int) -> Arra
 
 def frechet(a: Array, b: Array) -> float:
     """Squared Fréchet distance of the Gaussians fitted to features (n, d) and (m, d); Heusel et al. 2017."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    values, vectors = np.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
-    shift = a.mean(axis=0) - b.mean(axis=0)
-    return max(0.0, float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
+    return _Target.fit(b).distance(a)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A Gaussian fitted to real features, from which distances are measured."""
+
+    mean: Array
+    root: Array
+    """Symmetric square root of the covariance."""
+
+    @classmethod
+    def fit(cls, features: Array) -> _Target:
+        values, vectors = np.linalg.eigh(np.cov(features, rowvar=False, dtype=np.float64))
+        return cls(features.mean(axis=0, dtype=np.float64), (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+
+    def distance(self, features: Array) -> float:
+        covariance = np.cov(features, rowvar=False, dtype=np.float64)
+        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(self.root @ covariance @ self.root), 0)).sum()
+        shift = features.mean(axis=0, dtype=np.float64) - self.mean
+        return max(0.0, float(shift @ shift + np.trace(covariance) + np.square(self.root).sum() - 2 * cross))
 
 
 def frechet_distance(name: str, features: Array, ids: Array, real: Array, seed: int = 0) -> Metric:
     """`frechet` of features (n, d) of pictures with class ids (n,) to real features (m, d), with a 95 % interval.
 
-    The bootstrap redraws the pictures of each class; the real ones stay, as they are the same for everything that is
-    compared. Redrawing repeats pictures, which raises every distance; the interval is therefore the spread of the
-    redrawn distances around their median, laid around the value. Compare at equal numbers of pictures only: the
-    estimate itself falls as they grow.
+    The estimate falls as pictures grow in number, so the value is the mean over blocks of about m pictures, each with
+    all classes. The bootstrap redraws the pictures of each class; the real ones stay, as they are the same for
+    everything that is compared. Redrawing repeats pictures, which raises every distance; the interval is therefore the
+    spread of the redrawn distances around their median, laid around the value.
     """
     rng = np.random.default_rng(seed)
-    value = frechet(features, real)
-    draws = [frechet(features[_resample(ids, rng)], real) for _ in range(RESAMPLES)]
+    target, blocks = _Target.fit(real), max(1, round(len(features) / len(real)))
+    order = np.argsort(ids, kind="stable")
+    parts = [(features[order[b::blocks]], ids[order[b::blocks]]) for b in range(blocks)]
+    value = float(np.mean([target.distance(f) for f, _ in parts]))
+    draws = [np.mean([target.distance(f[_resample(i, rng)]) for f, i in parts]) for _ in range(RESAMPLES)]
     low, middle, high = np.percentile(draws, [2.5, 50, 97.5])
     return Metric(name, value, max(0.0, value + float(low - middle)), value + float(high - middle), "lower")
 
@@ -134,16 +151,16 @@ def score(judge: Judge, generated: tuple[Array, Array], real: tuple[Array, Array
 
     `label_accuracy`, the share of generated pictures that the judge takes for what they should be, stands beside
     `real_label_accuracy`, its ceiling. `classifier_frechet_distance` stands beside the same distance for as many
-    training pictures (`real_`, the floor) and for as many pictures of uniform noise (`noise_`).
+    training pictures, or as there are (`real_`, the floor), and for pictures of uniform noise (`noise_`).
     """
     rng = np.random.default_rng(seed)
     (pictures, ids), (real_pictures, real_ids) = generated, real
     floor = _matching(ids, judge.reference[1], rng)
-    noise = rng.random(pictures.shape, dtype=np.float32)
+    noise = rng.random(real_pictures.shape, dtype=np.float32)
     rivals = {
         "": (judge.features(pictures), ids),
         "real_": (judge.reference[0][floor], judge.reference[1][floor]),
-        "noise_": (judge.features(noise), ids),
+        "noise_": (judge.features(noise), real_ids),
     }
     real_features = judge.features(real_pictures)
     return [
@@ -157,10 +174,10 @@ def score(judge: Judge, generated: tuple[Array, Array], real: tuple[Array, Array
 
 
 def gaussian_baseline(judge: Judge, train: tuple[Array, Array], real: tuple[Array, Array]) -> dict[str, float]:
-    """The two metrics for `gaussian_pictures`: means of 8 draws of as many pictures as are held out."""
+    """The two metrics for `gaussian_pictures`: means of 8 blocks of as many pictures as are held out."""
     real_pictures, real_ids = real
     target = judge.features(real_pictures)
-    draws = [gaussian_pictures(train, real_ids, seed) for seed in range(GAUSSIAN_DRAWS)]
+    draws = [gaussian_pictures(train, real_ids, seed) for seed in range(GAUSSIAN_BLOCKS)]
     return {
         "label_accuracy": float(np.mean([judge.predict(d) == real_ids for d in draws])),
         "classifier_frechet_distance": float(np.mean([frechet(judge.features(d), target) for d in draws])),

@@ -178,6 +178,7 @@ class ImageDiffusion:
         """A grid with a row of pictures for each label."""
         labels = model.processor.labels[:SHOWN_LABELS]
         drawn = predictor.generate([x for x in labels for _ in range(COLUMNS)], _sampling(generation, seed))
+        drawn = [np.pad(picture, ((0, 0), (0, 1), (0, 1)), constant_values=0.4) for picture in drawn]
         lines = [np.concatenate(drawn[i : i + COLUMNS], axis=2) for i in range(0, len(drawn), COLUMNS)]
         return Picture("samples", png(enlarge(np.concatenate(lines, axis=1), ENLARGED)))
 

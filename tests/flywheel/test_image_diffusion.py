@@ -176,7 +176,7 @@ def test_evaluation_stands_beside_floor_ceiling_and_baseline(model: Model) -> No
 
 def test_samples_are_a_grid_of_labels(model: Model) -> None:
     picture = ROOM.samples(ROOM.predictor(model), model, bars(4), Generation(num_inference_steps=2), 0)
-    assert Image.open(io.BytesIO(picture.png)).size == (8 * 8 * 8, 2 * 8 * 8)
+    assert Image.open(io.BytesIO(picture.png)).size == (8 * 9 * 8, 2 * 9 * 8)
 
 
 def test_guidance_needs_class_dropout() -> None:

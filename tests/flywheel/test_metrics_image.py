@@ -63,6 +63,15 @@ def test_interval_lies_around_the_value_and_shrinks_with_more_pictures() -> None
     assert widths[1] < widths[0]
 
 
+def test_number_of_pictures_does_not_move_the_distance() -> None:
+    (pictures, ids), (real, _) = blobs(900, 1), blobs(90, 2)
+    features, target = pictures.reshape(900, -1), real.reshape(90, -1)
+    few, many = (frechet_distance("d", features[:n], ids[:n], target) for n in (90, 900))
+    assert many.value == pytest.approx(few.value, rel=0.15)
+    assert frechet(features, target) < 0.8 * many.value
+    assert many.high - many.low < few.high - few.low
+
+
 def test_interval_holds_as_often_as_it_says() -> None:
     real = blobs(300, 0)[0].reshape(300, -1)[:, :4]
     metrics = []
