@@ -31,14 +31,18 @@ def parses(source: str) -> bool:
 
 def function_headers(source: str) -> Iterator[str]:
     """The header of every function and method that has more of a body than a docstring: from `def` to the end of the
-    signature or docstring, with its indentation, ending in a newline. Source that does not parse has none."""
+    signature or docstring, with its indentation. Source that does not parse has none.
+
+    The line break is left to the completion: a tokenizer that learned it together with the indentation that follows
+    never saw it alone before a body.
+    """
     tree = _tree(source)
     lines = list(io.StringIO(source, newline=None))
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, Function):
             body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-            header = "".join(lines[node.lineno - 1 : _first_line(body) - 1]).rstrip() + "\n"
-            if header.strip() and _function_parses(header + " " * body[0].col_offset + "pass\n"):
+            header = "".join(lines[node.lineno - 1 : _first_line(body) - 1]).rstrip()
+            if header.strip() and _function_parses(header + "\n" + " " * body[0].col_offset + "pass\n"):
                 yield header
 
 
@@ -54,11 +58,12 @@ def parse_rate(completions: Sequence[Completion], seed: int) -> Metric:
 
 
 def finish(completion: Completion) -> str | None:
-    """Header and the written body: up to the first line that is no deeper than the header or, where the budget ran out
-    first, up to the last whole line. None where no line of a body was written."""
+    """Header and the written body: up to the first line below the header's that is no deeper than it or, where the
+    budget ran out first, up to the last whole line. None where no line of a body was written."""
     indentation = _indentation(completion.header)
     lines = completion.text.splitlines(keepends=True)
-    end = next((i for i, line in enumerate(lines) if line.strip() and _indentation(line) <= indentation), None)
+    below = (i for i, line in enumerate(lines) if i and line.strip() and _indentation(line) <= indentation)
+    end = next(below, None)
     if end is None:
         whole = completion.ended or completion.text.endswith("\n")
         end = len(lines) if whole else len(lines) - 1

@@ -21,7 +21,7 @@ class Code(TextCausal):
     """The room of source code. Documents are files; a pair is a function and its docstring."""
 
     answer = "docstring"
-    example = "def read_lines(path):\n"
+    example = "def read_lines(path):"
 
     def facts(self, record: Record) -> dict[str, bool | int | float | str]:
         """Those of text, and whether the file, or the function of a pair, `parses`."""
