@@ -100,4 +100,4 @@ def _corpus_bleu(statistics: NDArray[np.int64]) -> BLEUScore:
     from sacrebleu.metrics.bleu import BLEU
 
     values: list[Any] = statistics.tolist()
-    return BLEU.compute_bleu(correct=values[:4], total=values[4:8], sys_len=values[8], ref_len=values[9])
+    return BLEU.compute_bleu(values[:4], values[4:8], values[8], values[9], smooth_method="exp")

@@ -114,7 +114,7 @@ class TextCausal:
             metrics.append(bits_per_byte(cast(Scorer, predictor), documents, context(model), seed))
             metrics += self._completion_metrics(predictor, model, plain, config, seed)
         if answered:
-            chosen = spread(answered, 2 * config.num_samples)
+            chosen = spread(answered, config.num_samples)
             answers, references = self._answers(predictor, model, chosen), [r.completion or "" for r in chosen]
             metrics.append(rouge_l(f"{self.answer}_rouge_l", answers, references, seed))
             metrics.append(bleu(f"{self.answer}_bleu", answers, references, seed))

@@ -47,6 +47,13 @@ def test_rouge_l_is_the_mean_f_measure() -> None:
     assert metric.low <= metric.value <= metric.high
 
 
+def test_bleu_without_a_common_phrase_is_smoothed_as_sacrebleu_does() -> None:
+    from sacrebleu import corpus_bleu
+
+    answers, references = ["Return a string."] * 3, ["Return the first string of all."] * 3
+    assert bleu("b", answers, references, 0).value == pytest.approx(corpus_bleu(answers, [references]).score)
+
+
 def test_bleu_is_sacrebleus_corpus_score() -> None:
     from sacrebleu import corpus_bleu
 
