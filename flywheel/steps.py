@@ -24,7 +24,13 @@ class Step:
 _WHEEL = (
     Step("ingest", (), ("data.sources",), ("sources",), ("{sources}",)),
     Step("prepare", ("ingest",), ("data.process", "data.split", "finetune.process", "seed")),
-    Step("validate", ("prepare",), ("data.validate", "data.split.by", "model.modality"), (), ("infra.expectations", "{room}")),
+    Step(
+        "validate",
+        ("prepare",),
+        ("data.validate", "data.split.by", "model.modality"),
+        (),
+        ("infra.expectations", "{room}"),
+    ),
     Step("train", ("validate",), ("model", "train", "seed"), ("checkpoint",), ("{room}",)),
     Step("finetune", ("train", "validate"), ("finetune", "peft", "seed"), (), ("{room}",)),
     Step("evaluate", ("validate", "train", "finetune"), ("evaluate", "model", "seed"), ("checkpoint",), ("{room}",)),

@@ -121,7 +121,9 @@ class Modality(Protocol):
     def baselines(self, model: Model, train: Sequence[Record], heldout: Sequence[Record]) -> dict[str, float]:
         """Metric name → value of the simple model fitted to the same rows, on the same held-out rows."""
 
-    def samples(self, predictor: Predictor, model: Model, rows: Sequence[Record], generation: Generation, seed: int) -> Any:
+    def samples(
+        self, predictor: Predictor, model: Model, rows: Sequence[Record], generation: Generation, seed: int
+    ) -> Any:
         """A few samples for people: text, or a `Picture`."""
 
     def export(self, model: Model, directory: Path) -> Export:
