@@ -39,7 +39,7 @@ _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "ORT_DISABLE_TELEMETRY": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make training ten times slower on a shared machine
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow training tenfold on a shared machine
     "TQDM_DISABLE": "1",  # bars of libraries; the progress that matters is told by tasks/show.py
 }
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}

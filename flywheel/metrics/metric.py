@@ -13,7 +13,7 @@ Better = Literal["higher", "lower"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A measured value. `low` and `high` bound the 95 % bootstrap interval; `baseline` and `before` are what it beats."""
+    """A measured value. `low` and `high` bound the 95 % bootstrap interval; `baseline` and `before` are its rivals."""
 
     name: str
     value: float

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class DecoderCheckpoint:
-    """A decoder-only checkpoint in hub layout that onnxruntime-genai's model builder turns into ONNX with a KV cache."""
+    """A decoder-only checkpoint in hub layout; onnxruntime-genai's builder turns it into ONNX with a KV cache."""
 
     directory: Path
 

@@ -44,7 +44,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a streamed completion and the number of tokens in it. `finish_reason` is set on the last piece only."""
+    """A piece of a streamed completion and the number of tokens in it. Only the last piece has a `finish_reason`."""
 
     text: str
     tokens: int

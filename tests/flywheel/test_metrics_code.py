@@ -49,9 +49,9 @@ def test_parsing_never_raises(source: str) -> None:
 def test_headers_end_where_the_body_starts() -> None:
     headers = set(function_headers(SOURCE))
     assert headers == {
-        '    def top(self):\n        """The last item."""\n        # a comment belongs to the header\n',
-        "    def push(\n        self, item,\n    ) -> None:\n",
-        "        def inner():\n",
+        '    def top(self):\n        """The last item."""\n        # a comment belongs to the header',
+        "    def push(\n        self, item,\n    ) -> None:",
+        "        def inner():",
     }
 
 
@@ -59,7 +59,7 @@ def test_headers_of_the_standard_library_complete_to_code() -> None:
     headers = list(function_headers(Path(textwrap.__file__).read_text()))
     assert len(headers) > 10
     for header in headers:
-        body = " " * (len(header) - len(header.lstrip()) + 4) + "pass\n"
+        body = "\n" + " " * (len(header) - len(header.lstrip()) + 4) + "pass\n"
         assert parses(("if True:\n" if header[0].isspace() else "") + header + body)
 
 
