@@ -147,14 +147,19 @@ def commit(
     )
     raw = {k: v for k, v in asdict(artifact).items() if k != "path"}
     (building.out / FILE).write_text(json.dumps(raw, indent=1, sort_keys=True))
-    for path in (*building.out.rglob("*"), building.out):
+    publish(building.out, target)
+    shutil.rmtree(building.work, ignore_errors=True)
+    return artifact
+
+
+def publish(draft: Path, target: Path) -> None:
+    """Make a finished directory durable and move it into place, instead of what may stand there."""
+    for path in (*draft.rglob("*"), draft):
         _fsync(path)
     if target.exists():
         shutil.rmtree(target)
-    building.out.rename(target)
+    draft.rename(target)
     _fsync(target.parent)
-    shutil.rmtree(building.work, ignore_errors=True)
-    return artifact
 
 
 def _fsync(path: Path) -> None:

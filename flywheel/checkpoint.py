@@ -7,12 +7,11 @@ the one before it and never the run.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from flywheel.artifact import sha256
+from flywheel.artifact import publish, sha256
 
 MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
@@ -26,12 +25,7 @@ def save(root: Path, step: int, write: Callable[[Path], None], keep: int = 2) ->
     write(aside)
     files = {str(p.relative_to(aside)): sha256(p) for p in sorted(aside.rglob("*")) if p.is_file()}
     (aside / MANIFEST).write_text(json.dumps(files, indent=1))
-    for path in (*aside.rglob("*"), aside):
-        _fsync(path)
-    if target.exists():
-        shutil.rmtree(target)
-    aside.rename(target)
-    _fsync(root)
+    publish(aside, target)
     for old in _numbered(root)[keep:]:
         shutil.rmtree(old)
     return target
@@ -60,11 +54,3 @@ def _whole(path: Path) -> bool:
         return bool(files) and all(sha256(path / name) == digest for name, digest in files.items())
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
