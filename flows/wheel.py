@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from prefect import Task, runtime
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows import report
 from flows.recipes import resolve
@@ -50,6 +50,9 @@ class Wheel:
         ids = {"flow_run_id": str(runtime.flow_run.id), "mlflow_run_id": self.run.id}
         result = report.build(self.recipe, self.planned.values(), self.done, seconds=seconds, **ids)
         create_markdown_artifact(report.markdown(result), key="lifecycle", description=self.recipe.name)
+        create_link_artifact(
+            tracking.page(self.settings, self.run), "curves, pictures, data and model", key="mlflow-run"
+        )
         report.save(self.settings.home, result)
         return result
 

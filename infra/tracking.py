@@ -202,6 +202,13 @@ def step_run(settings: Settings, parent_id: str, step: str) -> Iterator[Run]:
         yield run
 
 
+def page(settings: Settings, run: Run) -> str:
+    """The address of a run in MLflow's UI: of the tracking server, or of the one that `flywheel up` starts."""
+    by_server = settings.tracking_uri.startswith(("http://", "https://"))
+    root = settings.tracking_uri.rstrip("/") if by_server else f"http://127.0.0.1:{settings.mlflow_port}"
+    return f"{root}/#/experiments/{run.experiment_id}/runs/{run.id}"
+
+
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one with dotted names; lists become JSON."""
     result: dict[str, Any] = {}

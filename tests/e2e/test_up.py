@@ -102,7 +102,7 @@ def test_a_run_started_through_the_api_does_every_step(stack: Stack, flow_run: s
 
 def test_the_run_leaves_artifacts_in_the_ui(stack: Stack, flow_run: str) -> None:
     artifacts = stack.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run]}}})
-    assert {"lifecycle", "gate", "export"} <= {a["key"] for a in artifacts}
+    assert {"lifecycle", "mlflow-run", "gate", "export"} <= {a["key"] for a in artifacts}
 
 
 def test_the_champion_is_served_to_an_openai_client(stack: Stack, flow_run: str) -> None:
