@@ -56,10 +56,11 @@ def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fals
     from flows import report
     from flows.recipes import resolve
     from flywheel.plan import plan as make_plan
+    from infra import registry
     from infra.settings import Settings
 
     settings, resolved = Settings.load(), resolve(recipe, overrides or [])
-    steps = [report.line(s) for s in make_plan(resolved, settings.store, settings.tracking_uri)]
+    steps = [report.line(s) for s in make_plan(resolved, settings.store, registry.Registered(settings))]
     if as_json:
         _print_json({"recipe": resolved.name, "steps": steps})
     else:
@@ -94,7 +95,9 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to bind; only loopback is allowed without authentication.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Port to bind (default: FLYWHEEL_SERVE_PORT or 8080).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to bind (default: FLYWHEEL_SERVE_PORT or 8080).")
+    ] = None,
 ) -> None:
     """Serve registered models through OpenAI's API shapes."""
     from flows import local
@@ -146,7 +149,7 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Show an error and return the exit code that stands for it."""
     from flows import console
-    from flywheel.errors import FlywheelError, RecipeError
+    from flywheel.errors import FlywheelError, RecipeError, SourceError
     from infra.errors import ExpectationError, InfraError, SettingsError
 
     if debug_wanted:
@@ -155,7 +158,7 @@ def _explain(error: Exception) -> int:
         console.show_error(str(error))
     else:
         console.show_error(f"{type(error).__name__}: {error}\n  remedy:   flywheel --debug ... shows where")
-    return 2 if isinstance(error, RecipeError | ExpectationError | SettingsError) else 1
+    return 2 if isinstance(error, RecipeError | SourceError | ExpectationError | SettingsError) else 1
 
 
 if __name__ == "__main__":

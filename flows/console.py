@@ -48,7 +48,7 @@ def show_run(report: Mapping[str, Any], next_commands: Iterable[tuple[str, str]]
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True, overflow="ignore")
     for name in ("before", "after", "95 % interval", "baseline", "better"):
         table.add_column(name, justify="right")
     for name, m in metrics.items():

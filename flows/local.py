@@ -15,7 +15,7 @@ from flows.recipes import resolve
 from flywheel import artifact
 from flywheel.plan import PlannedStep, plan
 from flywheel.recipe import Recipe
-from infra import prefect_server
+from infra import prefect_server, registry
 from infra.settings import Settings, stay_on_this_machine
 
 
@@ -35,7 +35,7 @@ def run(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     started, settings = time.monotonic(), Settings.load()
     recipe = resolve(path, overrides)
     prepare_environment(hub=_names_hub_model(recipe))
-    planned = plan(recipe, settings.store, settings.tracking_uri)
+    planned = plan(recipe, settings.store, registry.Registered(settings))
     server = prefect_server.running(settings)
     if server is None and all(step.cached for step in planned):
         sys.stderr.write(f"{recipe.name}: every step is up to date, nothing to do\n")
@@ -88,7 +88,7 @@ def _from_store(recipe: Recipe, settings: Settings, planned: Sequence[PlannedSte
 
 
 def _names_hub_model(recipe: Recipe) -> bool:
-    return recipe.model.path is not None and not Path(recipe.model.path).expanduser().exists()
+    return recipe.model.path is not None and not Path(recipe.model.path).exists()
 
 
 def next_commands(result: dict[str, Any], recipe: Path) -> list[tuple[str, str]]:
@@ -106,12 +106,19 @@ def serve(models: Sequence[str], host: str, port: int | None) -> int:
     """Fetch registered models and become their server. Returns the exit code."""
     prepare_environment()
     settings = Settings.load()
-    from infra import registry
-
     arguments = []
     for reference in models:
         version = registry.resolve(settings, reference)
         bundle = registry.fetch(settings, version, settings.home / "served" / f"{version.name}-{version.version}")
         arguments += ["--bundle", f"{version.name}={bundle}"]
-    command = [sys.executable, "-m", "serving", *arguments, "--host", host, "--port", str(port or settings.serve_port)]
+    command = [
+        sys.executable,
+        "-m",
+        "serving",
+        *arguments,
+        "--host",
+        host,
+        "--port",
+        str(settings.serve_port if port is None else port),
+    ]
     os.execv(sys.executable, command)

@@ -17,7 +17,7 @@ from flows.recipes import resolve
 from flywheel import fingerprint
 from flywheel.plan import PlannedStep, plan
 from flywheel.recipe import Recipe
-from infra import tracking
+from infra import registry, tracking
 from infra.settings import Settings
 from tasks.shell import Job, Reference
 
@@ -62,7 +62,7 @@ def open_wheel(recipe: Recipe | Path, overrides: Sequence[str]) -> Iterator[Whee
     """Plan a recipe and open its MLflow run; a run that a kill left unfinished is continued."""
     settings = Settings.load()
     resolved = resolve(recipe, overrides)
-    planned = plan(resolved, settings.store, settings.tracking_uri)
+    planned = plan(resolved, settings.store, registry.Registered(settings))
     key = fingerprint.fingerprint({step.name: step.fingerprint for step in planned})
     written = resolved.model_dump(mode="json", by_alias=True)
     tags = {"flywheel.recipe": resolved.name, "prefect.flow_run_id": str(runtime.flow_run.id)}

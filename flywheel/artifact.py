@@ -69,14 +69,22 @@ def sha256(path: Path) -> str:
 
 
 def load(directory: Path) -> Artifact:
-    """Read artifact.json without checking the files."""
+    """Read artifact.json, whose seal must fit, without checking the files beside it. Raises ArtifactError."""
     try:
         raw = json.loads((directory / FILE).read_text())
+        seal = raw.pop("seal", None)
+        if seal != _seal(raw) or raw["fingerprint"] != directory.name:
+            raise ValueError(f"{FILE} does not match its seal")
         return Artifact(**{**raw, "path": directory})
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ArtifactError(
-            f"artifact {directory}", found=str(error), expected=f"a readable {FILE}", remedy="run the recipe again"
+            f"artifact {directory}", found=str(error), expected=f"a sound {FILE}", remedy="run the recipe again"
         ) from error
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """sha256 of a record in a fixed spelling."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def damage(artifact: Artifact) -> str | None:
@@ -146,7 +154,8 @@ def commit(
         path=target,
     )
     raw = {k: v for k, v in asdict(artifact).items() if k != "path"}
-    (building.out / FILE).write_text(json.dumps(raw, indent=1, sort_keys=True))
+    raw = json.loads(json.dumps(raw))  # as it will be read back
+    (building.out / FILE).write_text(json.dumps({**raw, "seal": _seal(raw)}, indent=1, sort_keys=True))
     publish(building.out, target)
     shutil.rmtree(building.work, ignore_errors=True)
     return artifact

@@ -22,7 +22,6 @@ NOT_FOLLOWED = {
     "flywheel.recipe": "its values are ingredients themselves",
     "flywheel.recipe_file": "likewise",
     "flywheel.modalities.rooms": "a list of names; the room that is used is an ingredient",
-    "flywheel.runtimes.bundle": "likewise for runtimes",
 }
 
 

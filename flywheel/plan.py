@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from flywheel import artifact, fingerprint
 from flywheel.errors import ArtifactError
@@ -24,25 +25,51 @@ class PlannedStep:
     reason: str
     """Why it misses, in words; empty for a hit."""
     ingredients: Mapping[str, str]
+    redo: bool = False
+    """Its artifact is intact, and yet it must be made again: the registry does not hold what it says."""
 
 
-def plan(recipe: Recipe, store: Path, registry: str) -> list[PlannedStep]:
-    """Hit or miss for every step. `registry` identifies where versions are registered (a tracking URI).
+class Registry(Protocol):
+    """Where versions are registered."""
 
-    A hit means that an artifact with this fingerprint stands in the store and that every byte of it is as it was
-    written. Raises SourceError where a source cannot be read.
+    @property
+    def uri(self) -> str:
+        """What identifies it."""
+
+    def fault(self, registered: Mapping[str, Any]) -> str:
+        """Why what the step `register` returned is not so any more; empty while it is."""
+
+
+def plan(recipe: Recipe, store: Path, registry: Registry) -> list[PlannedStep]:
+    """Hit or miss for every step.
+
+    A hit means that an artifact with this fingerprint stands in the store, that every byte of it is as it was written,
+    and that the registry still holds what was registered. Raises SourceError where a source cannot be read.
     """
     planned: dict[str, PlannedStep] = {}
     for step in wheel(recipe):
-        ingredients = _ingredients(recipe, step, registry)
+        ingredients = own_ingredients(recipe, step, registry.uri)
         ingredients |= {f"parent:{p}": planned[p].fingerprint for p in step.parents}
         mark = fingerprint.fingerprint(ingredients)
         reason = _why(recipe, store, step.name, mark, ingredients)
-        planned[step.name] = PlannedStep(step.name, mark, not reason, reason, ingredients)
+        again = "" if reason else _outdated(step, [planned[p] for p in step.parents], store, mark, registry)
+        planned[step.name] = PlannedStep(
+            step.name, mark, not (reason or again), reason or again, ingredients, redo=bool(again)
+        )
     return list(planned.values())
 
 
-def _ingredients(recipe: Recipe, step: Step, registry: str) -> dict[str, str]:
+def _outdated(step: Step, parents: Sequence[PlannedStep], store: Path, mark: str, registry: Registry) -> str:
+    """Why an intact artifact must be made again all the same, or nothing."""
+    if again := [p.name for p in parents if p.redo]:
+        return f"{again[0]} is made again"
+    if "registry" not in step.inputs:
+        return ""
+    return registry.fault(artifact.load(artifact.location(store, step.name, mark)).summary)
+
+
+def own_ingredients(recipe: Recipe, step: Step, registry: str) -> dict[str, str]:
+    """Everything that a step is made from but its parents, as it is now."""
     entry = ROOMS[recipe.model.modality]
     by_name = {
         "{room}": (entry.module,),
@@ -65,11 +92,13 @@ def _ingredients(recipe: Recipe, step: Step, registry: str) -> dict[str, str]:
 
 def _why(recipe: Recipe, store: Path, step: str, mark: str, ingredients: Mapping[str, str]) -> str:
     """Empty for a hit, else the cause of the miss."""
-    try:
-        hurt = artifact.damage(artifact.load(artifact.location(store, step, mark)))
+    place = artifact.location(store, step, mark)
+    if place.exists():
+        try:
+            hurt = artifact.damage(artifact.load(place))
+        except ArtifactError as error:
+            hurt = error.found
         return f"damaged: {hurt}" if hurt else ""
-    except ArtifactError:
-        pass
     earlier = [a for a in artifact.existing(store, step) if a.recipe == recipe.name]
     if not earlier:
         return "never built"

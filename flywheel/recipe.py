@@ -7,18 +7,25 @@ under `evaluate.generation`, Great Expectations names under `data.validate`.
 
 from __future__ import annotations
 
+from os.path import expanduser
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Operation = str | dict[str, dict[str, JsonValue]]
 """One processing step: a bare name, or `name: {argument: value}`."""
 
 
+Checkpoint = Annotated[str, AfterValidator(expanduser)]
+"""A directory, `~` allowed, or a hub id."""
+
+
 class Section(BaseModel):
     """A closed, immutable part of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 # ---------------------------------------------------------------- data
@@ -111,7 +118,7 @@ class Tokenizer(Section):
 class DecoderModel(Section):
     """Shared by the decoder-only rooms: an existing checkpoint, or a small architecture from scratch."""
 
-    path: str | None = None
+    path: Checkpoint | None = None
     """A local checkpoint directory or hub id. Empty: train from scratch with the sizes below."""
     tokenizer: Tokenizer = Tokenizer()
     """The tokenizer that is trained when there is no checkpoint."""
@@ -155,7 +162,7 @@ class ImageDiffusionModel(Section):
     """Class-conditional denoising diffusion on small pictures (a diffusers UNet2DModel)."""
 
     modality: Literal["image_diffusion"]
-    path: str | None = None
+    path: Checkpoint | None = None
     """A local diffusers pipeline directory. Empty: train from scratch with the sizes below."""
     sample_size: int = Field(default=8, ge=8, multiple_of=8)
     """Height and width of the pictures in pixels."""

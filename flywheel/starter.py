@@ -36,7 +36,10 @@ def write(data: Path, output: Path) -> None:
     if output.exists():
         raise SourceError(f"recipe {output}", found="the file exists", remedy="name another file with --output")
     text = recipe(look(data), data)
-    output.write_text(text)
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise SourceError(f"recipe {output}", found=str(error.strerror), expected="a place to write it") from error
     recipe_file.load(output)
 
 

@@ -127,6 +127,32 @@ def resolve(settings: Settings, reference: str) -> Version:
         raise _unknown(settings, reference, name) from error
 
 
+@dataclass(frozen=True)
+class Registered:
+    """What the plan asks: does the registry still hold what a run registered?"""
+
+    settings: Settings
+
+    @property
+    def uri(self) -> str:
+        return self.settings.tracking_uri
+
+    def fault(self, registered: Mapping[str, Any]) -> str:
+        """Empty while the version is there, its files are sound, and the alias that it was given is still its own."""
+        name, number, alias = registered["name"], registered["version"], registered["alias"]
+        database = Path(self.uri.removeprefix("sqlite:///"))
+        if self.uri.startswith("sqlite:///") and not database.exists():
+            return "registry: its database is gone"
+        try:
+            version = resolve(self.settings, f"{name}/{number}")
+            holder = resolve(self.settings, f"{name}@{alias}")
+        except RegistryError:
+            return f"registry: version {number} or its alias @{alias} is gone"
+        if holder.version != number:
+            return f"registry: @{alias} is version {holder.version}"
+        return "" if _sound(self.settings, version) else f"registry: the files of version {number} are damaged"
+
+
 def models(settings: Settings, name: str | None = None) -> list[Version]:
     """All versions, or those of one model, by name and then newest first."""
     api = client(settings)
@@ -151,8 +177,7 @@ def fetch(settings: Settings, version: Version, into: Path) -> Path:
     Every file is compared with MANIFEST.json, and that with the seal in the registry; a mismatch raises RegistryError.
     """
     uri = client(settings).get_model_version_download_uri(version.name, str(version.version))
-    parts = urlsplit(uri)
-    if parts.scheme in ("", "file") and (local := Path(unquote(parts.path) if parts.scheme else uri)).is_dir():
+    if (local := _local(uri)) is not None and local.is_dir():
         return _verified(local, version)
     if into.is_dir() and _fault(into, version) is None:
         return into
@@ -162,6 +187,18 @@ def fetch(settings: Settings, version: Version, into: Path) -> Path:
         shutil.rmtree(into, ignore_errors=True)
         ready.rename(into)
     return into
+
+
+def _local(uri: str) -> Path | None:
+    """The directory that a URI names on this machine."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path) if parts.scheme else uri) if parts.scheme in ("", "file") else None
+
+
+def _sound(settings: Settings, version: Version) -> bool:
+    """Whether the files are as they were registered; those on another machine are verified when they are fetched."""
+    local = _local(client(settings).get_model_version_download_uri(version.name, str(version.version)))
+    return local is None or _fault(local, version) is None
 
 
 def _download(settings: Settings, uri: str, into: Path) -> Path:
@@ -184,9 +221,17 @@ def _download(settings: Settings, uri: str, into: Path) -> Path:
 
 
 def _same(settings: Settings, candidate: Candidate) -> Version | None:
+    """The sound version of this fingerprint; a damaged one loses the claim to it."""
     condition = f"name = '{candidate.name}' and tags.`{FINGERPRINT}` = '{candidate.fingerprint}'"
-    found = client(settings).search_model_versions(condition, max_results=1)
-    return _version(client(settings).get_model_version(found[0].name, found[0].version)) if found else None
+    api = client(settings)
+    for found in api.search_model_versions(condition):
+        version = _version(api.get_model_version(found.name, found.version))
+        if _sound(settings, version):
+            return version
+        disowned = f"damaged {candidate.fingerprint}"
+        api.set_model_version_tag(version.name, str(version.version), FINGERPRINT, disowned)
+        api.set_logged_model_tags(version.tags[MODEL_ID], {FINGERPRINT: disowned})
+    return None
 
 
 def _announced(settings: Settings, version: Version) -> Version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 
 from tasks import policy
-from tasks.shell import Job, Reference, Scope, Summary, path_of, perform
+from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("evaluate"))
@@ -15,8 +15,8 @@ def evaluate(job: Job, rows: Reference, base: Reference, weights: Reference) -> 
     def work(step: Scope) -> Summary:
         from flywheel import evaluation, pictures
 
-        stages = (path_of(base) / "model", path_of(weights) / "model")
-        summary = evaluation.evaluate(job.recipe, path_of(rows), stages, step.out, step.progress)
+        stages = (job.path(base) / "model", job.path(weights) / "model")
+        summary = evaluation.evaluate(job.recipe, job.path(rows), stages, step.out, step.progress)
         step.run.log_metrics({name: m["value"] for name, m in summary["metrics"].items()})
         step.run.log_picture(pictures.metrics(summary["metrics"]), "metrics.png")
         step.run.log_file(step.out, "evaluation")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 
 from tasks import policy
-from tasks.shell import Job, Reference, Scope, Summary, path_of, perform
+from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("export"))
@@ -15,7 +15,7 @@ def export(job: Job, weights: Reference, rows: Reference) -> Reference:
     def work(step: Scope) -> Summary:
         from flywheel import export as core
 
-        summary = core.export(job.recipe, path_of(weights) / "model", path_of(rows), step.out)
+        summary = core.export(job.recipe, job.path(weights) / "model", job.path(rows), step.out)
         step.reporter.table(summary["precisions"], f"default precision: {summary['default']}")
         return summary
 

@@ -6,7 +6,7 @@ from prefect import task
 
 from tasks import policy
 from tasks.curve import log_curve
-from tasks.shell import Job, Reference, Scope, Summary, path_of, perform
+from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("finetune"))
@@ -16,8 +16,8 @@ def finetune(job: Job, start: Reference, rows: Reference) -> Reference:
     def work(step: Scope) -> Summary:
         from flywheel import training
 
-        model = path_of(start) / "model"
-        summary = training.train(job.recipe, "finetune", path_of(rows), model, step.out, step.work, step.progress)
+        model = job.path(start) / "model"
+        summary = training.train(job.recipe, "finetune", job.path(rows), model, step.out, step.work, step.progress)
         log_curve(step)
         return summary
 

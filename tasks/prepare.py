@@ -6,7 +6,7 @@ from prefect import task
 
 from infra.tracking import flat
 from tasks import policy
-from tasks.shell import Job, Reference, Scope, Summary, path_of, perform
+from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("prepare"))
@@ -16,7 +16,7 @@ def prepare(job: Job, rows: Reference) -> Reference:
     def work(step: Scope) -> Summary:
         from flywheel import prepare as core
 
-        summary = core.prepare(job.recipe, path_of(rows) / "rows.parquet", step.out)
+        summary = core.prepare(job.recipe, job.path(rows) / "rows.parquet", step.out)
         step.run.log_metrics(flat(summary))
         return summary
 

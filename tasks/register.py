@@ -7,7 +7,7 @@ from prefect import task
 from flywheel import fingerprint
 from flywheel.modalities.rooms import ROOMS
 from tasks import policy
-from tasks.shell import Job, Reference, Scope, Summary, path_of, perform
+from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("register"))
@@ -31,7 +31,7 @@ def register(job: Job, history: dict[str, Reference]) -> Reference:
         }
         candidate = registry.Candidate(
             name=job.recipe.name,
-            bundle=path_of(history["export"]),
+            bundle=job.path(history["export"]),
             run_id=job.run_id,
             fingerprint=job.step.fingerprint,
             kind=kind,

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import artifact
-from flywheel.plan import PlannedStep
+from flywheel.errors import ArtifactError
+from flywheel.plan import PlannedStep, differences, own_ingredients
 from flywheel.recipe import Recipe
+from flywheel.steps import wheel
 from infra import tracking
 from infra.settings import Settings
 from tasks import show
 
 Summary = dict[str, Any]
 Reference = dict[str, Any]
-"""`{"step", "fingerprint", "path", "seconds", "summary"}`: what one task hands to the next."""
+"""`{"step", "fingerprint", "seconds", "summary"}`: what one task hands to the next."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Job:
     settings: Settings
     run_id: str
     """The MLflow run of the lifecycle."""
+
+    def path(self, reference: Reference) -> Path:
+        """The directory of an earlier step's artifact."""
+        return artifact.location(self.settings.store, reference["step"], reference["fingerprint"])
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,6 @@ class Scope:
         self.reporter.progress(done, total, figures)
 
 
-def path_of(reference: Reference) -> Path:
-    """The directory of an earlier step's artifact."""
-    return Path(reference["path"])
-
-
 def perform(job: Job, work: Callable[[Scope], Summary]) -> Reference:
     """Do the work of a step once: under its lease, in a staging directory, committed whole or not at all.
 
@@ -59,17 +60,32 @@ def perform(job: Job, work: Callable[[Scope], Summary]) -> Reference:
     started, step, store = time.monotonic(), job.step, job.settings.store
     target = artifact.location(store, step.name, step.fingerprint)
     with artifact.locked(store, step.name, step.fingerprint) as building:
-        done = artifact.intact(target)
+        done = None if step.redo else artifact.intact(target)
         if done is None:
+            _refuse_changed(job, "since the run was planned")
             with tracking.step_run(job.settings, job.run_id, step.name) as run, show.Reporter(step.name) as reporter:
                 summary = work(Scope(building.out, building.work, run, reporter))
+            _refuse_changed(job, "while the step ran")
             done = artifact.commit(
                 building, target=target, recipe=job.recipe.name, ingredients=step.ingredients, summary=summary
             )
     return {
         "step": step.name,
         "fingerprint": step.fingerprint,
-        "path": str(target),
         "seconds": time.monotonic() - started,
         "summary": dict(done.summary),
     }
+
+
+def _refuse_changed(job: Job, when: str) -> None:
+    """An artifact stands for the ingredients that were planned: what was made from others must not take its name."""
+    step = next(s for s in wheel(job.recipe) if s.name == job.step.name)
+    now = own_ingredients(job.recipe, step, job.settings.tracking_uri)
+    planned = {name: value for name, value in job.step.ingredients.items() if not name.startswith("parent:")}
+    if now != planned:
+        raise ArtifactError(
+            f"step {step.name}",
+            found=f"{differences(planned, now)} {when}",
+            expected="sources, code and libraries that stay as they are during a run",
+            remedy="run the recipe again",
+        )

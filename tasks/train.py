@@ -6,7 +6,7 @@ from prefect import task
 
 from tasks import policy
 from tasks.curve import log_curve
-from tasks.shell import Job, Reference, Scope, Summary, path_of, perform
+from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("train"))
@@ -16,7 +16,7 @@ def train(job: Job, rows: Reference) -> Reference:
     def work(step: Scope) -> Summary:
         from flywheel import training
 
-        summary = training.train(job.recipe, "train", path_of(rows), None, step.out, step.work, step.progress)
+        summary = training.train(job.recipe, "train", job.path(rows), None, step.out, step.work, step.progress)
         log_curve(step)
         return summary
 

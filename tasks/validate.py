@@ -8,7 +8,7 @@ from flywheel.artifact import sha256
 from flywheel.modalities.rooms import room
 from infra.tracking import flat
 from tasks import policy
-from tasks.shell import Job, Reference, Scope, Summary, path_of, perform
+from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("validate"))
@@ -20,10 +20,10 @@ def validate(job: Job, rows: Reference) -> Reference:
         from infra import expectations
 
         data = job.recipe.data
-        frame = validation.facts(room(job.recipe.model.modality), path_of(rows), data.split.by)
+        frame = validation.facts(room(job.recipe.model.modality), job.path(rows), data.split.by)
         outcome = expectations.check(frame, data.validate_.expectations, job.recipe.name, step.out / "docs")
         step.run.log_file(step.out / "docs", "data-docs")  # kept also when the suite fails below
-        summary = validation.apply(path_of(rows), outcome, data.validate_, step.out)
+        summary = validation.apply(job.path(rows), outcome, data.validate_, step.out)
         step.run.log_metrics(flat(summary))
         train, heldout = step.out / "train.parquet", step.out / "heldout.parquet"
         step.run.log_dataset(f"{job.recipe.name}-train", train, sha256(train), "training")

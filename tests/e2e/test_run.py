@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from flywheel import artifact
+from flywheel import artifact, recipe_file
+from flywheel.errors import ArtifactError
+from flywheel.plan import plan
+from infra.registry import Registered
+from infra.settings import Settings
+from tasks.shell import Job, perform
 from tests.e2e.conftest import Run
 from tests.recipes import code_files, code_recipe, write
 
@@ -99,6 +104,35 @@ def test_a_damaged_artifact_is_rebuilt_to_the_same_bytes(
     repaired = artifact.intact(folder)
     assert repaired is not None
     assert repaired.files == before
+
+
+def test_going_back_to_an_earlier_recipe_makes_its_version_the_champion_again(
+    report: dict[str, Any], flywheel: Run, recipe: Path
+) -> None:
+    done = json.loads(flywheel("run", str(recipe), "--json").stdout)
+    assert done["model"]["version"] == 1
+    assert all(s["cached"] for s in json.loads(flywheel("plan", str(recipe), "--json").stdout)["steps"])
+
+
+def test_a_damaged_registered_file_is_registered_anew(
+    report: dict[str, Any], flywheel: Run, recipe: Path, home: Path
+) -> None:
+    for graph in (home / "mlartifacts").rglob("fp32/*.onnx"):
+        graph.write_bytes(graph.read_bytes()[:-1])
+    done = json.loads(flywheel("run", str(recipe), "--json").stdout)
+    assert [s["name"] for s in done["steps"] if not s["cached"]] == ["register", "deploy"]
+    assert done["model"]["version"] > 2
+    assert done["served"]["answer"]
+
+
+def test_code_that_changes_during_a_run_never_enters_the_store(tmp_path: Path) -> None:
+    recipe = recipe_file.load(write(tmp_path / "r.yaml", code_recipe(code_files(tmp_path / "src", 2))))
+    settings = Settings.load({"FLYWHEEL_HOME": str(tmp_path / "home")})
+    step = plan(recipe, settings.store, Registered(settings))[0]
+    next((tmp_path / "src").rglob("*.py")).write_text("x = 1\n")
+    with pytest.raises(ArtifactError, match="since the run was planned"):
+        perform(Job(recipe, step, settings, "no-run"), lambda scope: {})
+    assert artifact.existing(settings.store, "ingest") == []
 
 
 def test_a_gate_that_refuses_registers_a_challenger_and_exits_with_3(flywheel: Run, recipe: Path, report: Any) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +12,19 @@ from flywheel import artifact, recipe_file
 from flywheel.plan import PlannedStep, differences, plan
 from tests.recipes import code_files, code_recipe, write
 
-REGISTRY = "sqlite:///somewhere"
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry that says of every version what it is told to say."""
+
+    uri: str = "sqlite:///somewhere"
+    said: str = ""
+
+    def fault(self, registered: Mapping[str, Any]) -> str:
+        return self.said
+
+
+REGISTRY = Registry()
 
 
 @pytest.fixture
@@ -20,7 +35,7 @@ def built(tmp_path: Path) -> Path:
     return path
 
 
-def planned(path: Path, *overrides: str, registry: str = REGISTRY) -> dict[str, PlannedStep]:
+def planned(path: Path, *overrides: str, registry: Registry = REGISTRY) -> dict[str, PlannedStep]:
     recipe = recipe_file.load(path, overrides)
     return {s.name: s for s in plan(recipe, path.parent / "store", registry)}
 
@@ -76,7 +91,7 @@ def test_a_recipe_key_misses_only_in_the_steps_that_read_it(built: Path) -> None
 
 
 def test_another_registry_does_not_hold_the_version(built: Path) -> None:
-    assert misses(planned(built, registry="sqlite:///other")) == {"register", "deploy"}
+    assert misses(planned(built, registry=Registry("sqlite:///other"))) == {"register", "deploy"}
 
 
 def test_one_flipped_byte_of_an_artifact_is_named(built: Path) -> None:
@@ -85,6 +100,21 @@ def test_one_flipped_byte_of_an_artifact_is_named(built: Path) -> None:
     steps = planned(built)
     assert misses(steps) == {"train"}
     assert steps["train"].reason == "damaged: data does not match its sha256"
+
+
+def test_a_changed_record_is_damage_too(built: Path) -> None:
+    record = built.parent / "store/evaluate" / planned(built)["evaluate"].fingerprint / artifact.FILE
+    record.write_text(record.read_text().replace('"summary": {}', '"summary": {"metrics": 1}'))
+    steps = planned(built)
+    assert misses(steps) == {"evaluate"}
+    assert steps["evaluate"].reason == "damaged: artifact.json does not match its seal"
+
+
+def test_a_version_that_the_registry_no_longer_holds_is_registered_and_deployed_again(built: Path) -> None:
+    steps = planned(built, registry=Registry(said="registry: @champion is version 2"))
+    assert misses(steps) == {"register", "deploy"}
+    assert steps["register"].reason == "registry: @champion is version 2"
+    assert steps["deploy"].reason == "register is made again"
 
 
 def test_a_library_version_is_named(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
