@@ -90,6 +90,14 @@ def test_plan_and_run_agree(report: dict[str, Any], flywheel: Run, recipe: Path)
     assert [s["name"] for s in planned if not s["cached"]] == ["gate", "register", "deploy"]
 
 
+def test_going_back_to_an_earlier_recipe_makes_its_version_the_champion_again(
+    report: dict[str, Any], flywheel: Run, recipe: Path
+) -> None:
+    done = json.loads(flywheel("run", str(recipe), "--json").stdout)
+    assert done["model"]["version"] == 1
+    assert all(s["cached"] for s in json.loads(flywheel("plan", str(recipe), "--json").stdout)["steps"])
+
+
 def test_a_damaged_artifact_is_rebuilt_to_the_same_bytes(
     report: dict[str, Any], flywheel: Run, recipe: Path, home: Path
 ) -> None:
@@ -104,14 +112,6 @@ def test_a_damaged_artifact_is_rebuilt_to_the_same_bytes(
     repaired = artifact.intact(folder)
     assert repaired is not None
     assert repaired.files == before
-
-
-def test_going_back_to_an_earlier_recipe_makes_its_version_the_champion_again(
-    report: dict[str, Any], flywheel: Run, recipe: Path
-) -> None:
-    done = json.loads(flywheel("run", str(recipe), "--json").stdout)
-    assert done["model"]["version"] == 1
-    assert all(s["cached"] for s in json.loads(flywheel("plan", str(recipe), "--json").stdout)["steps"])
 
 
 def test_a_damaged_registered_file_is_registered_anew(
