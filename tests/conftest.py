@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from infra.settings import stay_on_this_machine
 
+# A shell starts what it sends to the background with interrupts ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 stay_on_this_machine()
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")

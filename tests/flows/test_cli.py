@@ -93,9 +93,9 @@ def test_an_expectation_that_does_not_exist_exits_with_2(flywheel, recipe):
     assert (done.returncode, "expect_column_values_to_be_unique" in done.stderr) == (2, True)
 
 
-def test_a_source_that_is_not_there_exits_with_1(flywheel, recipe):
+def test_a_source_that_is_not_there_exits_with_2(flywheel, recipe):
     done = flywheel("plan", recipe, "data.sources.0.path=absent")
-    assert (done.returncode, "absent" in done.stderr) == (1, True)
+    assert (done.returncode, "absent" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("arguments", [["turn"], ["plan"], ["plan", "--jsn", "x.yaml"], ["serve"]])
