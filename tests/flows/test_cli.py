@@ -150,4 +150,4 @@ def test_init_writes_a_recipe_that_plans(flywheel, tmp_path):
     assert (done.returncode, done.stdout) == (0, "")
     assert "flywheel plan recipe.yaml" in done.stderr
     assert flywheel("plan", "recipe.yaml").returncode == 0
-    assert flywheel("init", "mine").returncode == 1  # never over an existing file
+    assert flywheel("init", "mine").returncode == 2  # never over an existing file
