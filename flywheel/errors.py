@@ -3,8 +3,10 @@
 FlywheelError
 ├── RecipeError        a recipe that cannot be read or does not fit the schema
 ├── SourceError        data that cannot be read at all (a bad row is quarantined instead)
+│   └── FetchError     an address that may not be asked or gives no usable answer
 ├── ValidationFailed   a suite of expectations that the data does not meet
 ├── ArtifactError      an artifact that is missing, damaged or held by another run
+├── WorkerError        work on a shard of data that failed in a worker process
 ├── TrainingError      a training run that cannot start or went wrong
 ├── ExportError        no precision of the model could be proven
 ├── RegistryError      a model, version or alias that the registry does not hold
@@ -47,12 +49,29 @@ class SourceError(FlywheelError):
     """Data that cannot be read at all."""
 
 
+class FetchError(SourceError):
+    """An address that may not be asked or gives no usable answer. `reason` is one snake_case word, for counting."""
+
+    def __init__(
+        self, thing: str, *, reason: str = "unreachable", found: str = "", expected: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(thing, found=found, expected=expected, remedy=remedy)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"reason": self.reason})
+
+
 class ValidationFailed(FlywheelError):
     """A suite of expectations that the data does not meet."""
 
 
 class ArtifactError(FlywheelError):
     """An artifact that is missing, damaged or held by another run."""
+
+
+class WorkerError(FlywheelError):
+    """Work on a shard of data that failed in a worker process."""
 
 
 class TrainingError(FlywheelError):

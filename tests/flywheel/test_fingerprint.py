@@ -68,3 +68,11 @@ def test_leaves_of_a_value_become_ingredients() -> None:
 def test_order_does_not_matter_and_content_does() -> None:
     assert fingerprint.fingerprint({"a": "1", "b": "2"}) == fingerprint.fingerprint({"b": "2", "a": "1"})
     assert fingerprint.fingerprint({"a": "1"}) != fingerprint.fingerprint({"a": "2"})
+
+
+def test_libraries_go_by_the_names_of_their_distributions(project: Path) -> None:
+    (project / "flywheel/core.py").write_text(
+        "import json\ndef f():\n    import PIL, numpy.linalg, orjson, sklearn, yaml\n"
+    )
+    found = {name.removeprefix("package:") for name in fingerprint.of_source("tasks.a", []) if "package:" in name}
+    assert found == {"numpy", "orjson", "pillow", "python", "PyYAML", "scikit-learn"}
