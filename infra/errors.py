@@ -4,6 +4,8 @@ InfraError
 ├── SettingsError     an environment variable that cannot be used
 ├── ExpectationError  an expectation on data that does not exist or cannot be made from its arguments
 ├── TrackingError     a tracking server or run that cannot be reached or written
+├── StorageError      an object store that cannot be read
+│   └── MissingError   a bucket, object, credential or right that is not there: to ask again does not help
 └── RegistryError     a model, version or alias that the registry does not hold, or whose files do not match
 
 `infra` and the core do not know each other; tasks translate, and the four fields have the same names on both sides.
@@ -41,6 +43,14 @@ class ExpectationError(InfraError):
 
 class TrackingError(InfraError):
     """A tracking server or run that cannot be reached or written."""
+
+
+class StorageError(InfraError):
+    """An object store that cannot be read."""
+
+
+class MissingError(StorageError):
+    """A bucket, object, credential or right that is not there."""
 
 
 class RegistryError(InfraError):

@@ -10,6 +10,7 @@
 | FLYWHEEL_SERVE_PORT          | 8080                        | model server                                       |
 | FLYWHEEL_MLFLOW_PORT         | 5000                        | tracking server of `flywheel up`                   |
 | FLYWHEEL_PREFECT_PORT        | 4200                        | Prefect server of `flywheel up`                    |
+| FLYWHEEL_ALLOWED_HOSTS       |                             | host:port,... that sources may reach inside a net  |
 | NO_COLOR                     |                             | any text: no colours                               |
 """
 
@@ -36,6 +37,7 @@ _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "GX_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "ORT_DISABLE_TELEMETRY": "1",
@@ -59,6 +61,8 @@ class Settings:
     mlflow_port: int = 5000
     prefect_port: int = 4200
     color: bool = True
+    allowed_hosts: frozenset[str] = frozenset()
+    """`host:port` of servers at addresses that are not public, which recipes may fetch from all the same."""
 
     @property
     def store(self) -> Path:
@@ -80,6 +84,7 @@ class Settings:
             mlflow_port=_port(env, "FLYWHEEL_MLFLOW_PORT", 5000),
             prefect_port=_port(env, "FLYWHEEL_PREFECT_PORT", 4200),
             color=not env.get("NO_COLOR"),
+            allowed_hosts=frozenset(h.strip() for h in env.get("FLYWHEEL_ALLOWED_HOSTS", "").split(",") if h.strip()),
         )
 
     def environment(self) -> dict[str, str]:
@@ -94,8 +99,14 @@ class Settings:
             "FLYWHEEL_MLFLOW_PORT": str(self.mlflow_port),
             "FLYWHEEL_PREFECT_PORT": str(self.prefect_port),
             "NO_COLOR": "" if self.color else "1",
+            "FLYWHEEL_ALLOWED_HOSTS": ",".join(sorted(self.allowed_hosts)),
         }
         return {name: value for name, value in values.items() if value}
+
+
+def variables() -> Mapping[str, str]:
+    """The environment, for the `${NAME}`s of a recipe: secrets go to whoever connects, and nowhere else."""
+    return dict(os.environ)
 
 
 def quiet_environment(*, hub: bool = False) -> dict[str, str]:

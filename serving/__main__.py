@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[Path], Runtime]
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         listener = bind(options.host, options.port)
-        serve({name: load(path) for name, path in options.bundle}, listener, options.port_file)
+        serve({name: load(path) for name, path in options.bundle}, listener, options)
     except FlywheelError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -69,9 +69,9 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(models: Mapping[str, Runtime], listener: socket.socket, port_file: Path | None = None) -> None:
+def serve(models: Mapping[str, Runtime], listener: socket.socket, options: argparse.Namespace) -> None:
     """Answer on a bound socket until SIGTERM or SIGINT, then finish what is under way."""
-    app = create_app(models)
+    app = create_app(models, feedback=options.feedback)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=DRAIN_SECONDS
     )
@@ -79,8 +79,8 @@ def serve(models: Mapping[str, Runtime], listener: socket.socket, port_file: Pat
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     print(f"serving on {url}", *(f"  {n} ({ROUTES[m.kind]})" for n, m in models.items()), sep="\n", flush=True)
-    if port_file:
-        port_file.write_text(f"{port}\n")
+    if options.port_file:
+        options.port_file.write_text(f"{port}\n")
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (there is no authentication yet)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free port (default 8080)")
     parser.add_argument("--port-file", type=Path, help="write the port here when the models are loaded")
+    parser.add_argument("--feedback", type=Path, metavar="DIR", help="collect what users say of the answers in DIR")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that holds stdin")
     return parser
 

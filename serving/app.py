@@ -10,15 +10,18 @@ import base64
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 
+from flywheel import feedback as collected
+from flywheel.errors import ServingError
 from flywheel.runtimes.base import Kind, Runtime
 from serving import refusals
 from serving.answering import answer_text, collect, submit, tasks_for
 from serving.engine import Engine, Task
-from serving.guard import Guard
+from serving.guard import Guard, Rate
 from serving.refusals import Refusal
 from serving.schemas import (
     ChatCompletion,
@@ -26,6 +29,8 @@ from serving.schemas import (
     Completion,
     CompletionRequest,
     ErrorBody,
+    FeedbackReceipt,
+    FeedbackRequest,
     Image,
     ImageRequest,
     Images,
@@ -36,11 +41,15 @@ from serving.schemas import (
 from serving.shapes import ChatShape, CompletionShape
 
 ROUTES: Mapping[Kind, str] = {"text": "POST /v1/completions", "image": "POST /v1/images/generations"}
+FEEDBACK_PER_SECOND, FEEDBACK_BURST = 10, 100
 router = APIRouter()
 
 
-def create_app(models: Mapping[str, Runtime], waiting: int = 64) -> FastAPI:
-    """An ASGI application that serves `models` by name; at most `waiting` requests queue for each of them."""
+def create_app(models: Mapping[str, Runtime], waiting: int = 64, feedback: Path | None = None) -> FastAPI:
+    """An ASGI application that serves `models` by name; at most `waiting` requests queue for each of them.
+
+    What users say of the answers is collected in the directory `feedback`, where one is given.
+    """
     engines = {name: Engine(name, runtime, waiting) for name, runtime in models.items()}
 
     @asynccontextmanager
@@ -57,6 +66,7 @@ def create_app(models: Mapping[str, Runtime], waiting: int = 64) -> FastAPI:
         title="Flywheel", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan, responses=errors
     )
     app.state.engines, app.state.created = engines, int(time.time())
+    app.state.feedback, app.state.feedback_rate = feedback, Rate(FEEDBACK_PER_SECOND, FEEDBACK_BURST)
     app.add_middleware(Guard)
     app.include_router(router)
     refusals.install(app)
@@ -114,6 +124,23 @@ async def draw(body: ImageRequest, request: Request) -> Images:
     answers = submit(engine, [Task(body.prompt, sampling) for sampling in body.samplings()])
     pictures = [picture for _, picture in await collect(request, answers) if isinstance(picture, bytes)]
     return Images(created=int(time.time()), data=[Image(b64_json=base64.b64encode(p).decode()) for p in pictures])
+
+
+@router.post("/v1/feedback", status_code=201)
+async def rate(body: FeedbackRequest, request: Request) -> FeedbackReceipt:
+    """Rate an answer, or correct it."""
+    directory: Path | None = request.app.state.feedback
+    if directory is None:
+        raise Refusal(404, "this server collects no feedback; start it with --feedback DIR", code="feedback_off")
+    _engine(request, body.model, "text")
+    request.app.state.feedback_rate.take()
+    fields = FeedbackRequest.model_fields.keys()
+    entry = {**body.model_dump(include=set(fields), exclude_none=True), "received": int(time.time())}
+    try:
+        await asyncio.to_thread(collected.append, directory, entry)
+    except ServingError as error:
+        raise Refusal(507, f"{error.thing}: {error.found}, {error.expected}", code="feedback_full") from error
+    return FeedbackReceipt(model=body.model, received=entry["received"])
 
 
 def _card(request: Request, name: str) -> ModelCard:

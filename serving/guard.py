@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -62,6 +63,24 @@ def _mismatch(bundle: Path, found: str) -> ServingError:
     return ServingError(
         f"bundle {bundle}", found=found, expected=f"the files of {MANIFEST}", remedy="export or fetch the model again"
     )
+
+
+class Rate:
+    """At most `burst` requests at once and `per_second` for long (a token bucket); used in one event loop."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self.per_second, self.burst = per_second, burst
+        self._tokens, self._seen = float(burst), time.monotonic()
+
+    def take(self) -> None:
+        """Raises Refusal, with the seconds to wait, where there were too many."""
+        now = time.monotonic()
+        self._tokens = min(self.burst, self._tokens + (now - self._seen) * self.per_second)
+        self._seen = now
+        if self._tokens < 1:
+            wait = {"Retry-After": str(int((1 - self._tokens) / self.per_second) + 1)}
+            raise Refusal(429, "too many requests; try again later", code="rate_limit_exceeded", headers=wait)
+        self._tokens -= 1
 
 
 class Guard:

@@ -187,6 +187,20 @@ class ImageRequest(Request):
         return [Sampling(seed=seed + i, **chosen) for i in range(self.n or 1)]
 
 
+class FeedbackRequest(Request):
+    """What a user thinks of an answer."""
+
+    model: str
+    id: Text | None = Field(default=None, max_length=200)
+    """Of the completion."""
+    prompt: Text = Field(min_length=1)
+    completion: Text
+    rating: Literal["up", "down"]
+    correction: Text | None = Field(default=None, min_length=1)
+    """What the answer should have been."""
+    comment: Text | None = Field(default=None, max_length=10_000)
+
+
 class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
@@ -272,6 +286,14 @@ class ModelList(BaseModel):
 
 class Status(BaseModel):
     status: Literal["ok", "ready"]
+
+
+class FeedbackReceipt(BaseModel):
+    """The entry is on the disk."""
+
+    object: Literal["feedback"] = "feedback"
+    model: str
+    received: int
 
 
 class ErrorDetail(BaseModel):

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from flywheel.artifact import sha256
@@ -29,6 +30,12 @@ class Entry:
     name: str
     """Relative to the source, with forward slashes; bytes that are not UTF-8 are spelled out."""
     fate: str
+    group: str = ""
+    """What its rows belong to, where the source knows before it reads them."""
+    context: str = ""
+    """What stands for other bytes that its rows depend on, such as a table of captions beside it."""
+    identity: str = ""
+    """What it is, for a source without files; otherwise the bytes of the file say so."""
 
 
 def listing(root: Path, judge: Callable[[str], str | None], max_bytes: int | None = None) -> list[Entry]:
@@ -52,16 +59,33 @@ def listing(root: Path, judge: Callable[[str], str | None], max_bytes: int | Non
 
 def digests(entries: Sequence[Entry], source: str) -> dict[str, str]:
     """`source/name` → sha256 of each file that is read, and of the list of all names with their fates."""
-    found = {f"{source}/{e.name}": _digest(e.path) for e in entries if e.fate == READ}
+    found = {f"{source}/{e.name}": digest(e) for e in entries if e.fate == READ}
     names = "".join(f"{e.name}\0{e.fate}\0" for e in entries)
     found[f"{source}/ (list of files)"] = hashlib.sha256(names.encode()).hexdigest()
     return found
+
+
+def digest(entry: Entry) -> str:
+    """sha256 of the bytes of a file, or of what stands for them."""
+    if entry.identity:
+        return hashlib.sha256(entry.identity.encode()).hexdigest()
+    try:
+        status = entry.path.stat()
+        return _digest(entry.path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    except OSError:
+        return "unreadable"
 
 
 def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     """Whether a relative path matches one of some glob patterns, in which `**` stands for any number of directories."""
     whole = re.compile("|".join(map(_translate, patterns)) or r"(?!)")
     return lambda name: whole.fullmatch(name) is not None
+
+
+def judged_by(include: Iterable[str], exclude: Iterable[str]) -> Callable[[str], str | None]:
+    """The judge for `listing` that some glob patterns make: `excluded` for what is left out."""
+    included, excluded = matcher(include), matcher(exclude)
+    return lambda file: ("excluded" if excluded(file) else READ) if included(file) else None
 
 
 def printable(name: str) -> str:
@@ -92,11 +116,10 @@ def _obstacle(path: Path, root: Path, max_bytes: int | None) -> str:
     return "too_large" if max_bytes is not None and status.st_size > max_bytes else READ
 
 
-def _digest(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError:
-        return "unreadable"
+@lru_cache(maxsize=1 << 16)
+def _digest(path: Path, *status: int) -> str:
+    """Within one process a file whose inode was not touched (its change time cannot be set) is hashed once."""
+    return sha256(path)
 
 
 def _refuse(error: OSError) -> None:
@@ -106,3 +129,23 @@ def _refuse(error: OSError) -> None:
         expected="a directory that can be listed",
         remedy="give yourself read permission or leave the directory out of the source",
     ) from error
+
+
+def missing(written: str, path: Path, expected: str) -> SourceError:
+    """The error for a source whose path is not what it should be."""
+    return SourceError(
+        f"source path {written}",
+        found="a file" if path.is_file() else "a directory" if path.is_dir() else "nothing there",
+        expected=expected,
+        remedy=f"correct `path`; a relative path starts at {Path.cwd()}",
+    )
+
+
+def nothing(written: str, expected: str) -> SourceError:
+    """The error for a source that holds no file of its kind."""
+    return SourceError(
+        f"source path {written}",
+        found="no file to read",
+        expected=f"files that match {expected}",
+        remedy="point `path` at the files, or change what is read",
+    )

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from flywheel.artifact import sha256
 from flywheel.errors import SourceError
-from flywheel.recipe import SklearnSource
-from flywheel.record import Record, provenance_id
+from flywheel.recipe_sources import SklearnSource
+from flywheel.record import Outcomes, Record, provenance_id
+from flywheel.sources.listing import READ, Entry
 
 SIDE, LEVELS = 8, 16
 """Pictures are 8x8 pixels with values from 0 (paper) to 16 (ink)."""
 
 
-def reader(source: SklearnSource, name: str) -> DigitsReader:
-    """The reader of a source of type `sklearn`."""
+def reader(source: SklearnSource, name: str, root: Path | None) -> DigitsReader:
+    """The reader of a source of type `sklearn`; its files are where the package is installed."""
     return DigitsReader(source, name)
 
 
@@ -28,19 +27,19 @@ class DigitsReader:
     def __init__(self, source: SklearnSource, name: str) -> None:
         self.source, self.name = source, name
         self.file = _data_directory() / f"{source.dataset}.csv.gz"
+
+    def entries(self) -> list[Entry]:
         if not self.file.is_file():
             raise SourceError(
-                f"dataset {source.dataset} of scikit-learn",
+                f"dataset {self.source.dataset} of scikit-learn",
                 found="no such file in the installed package",
                 expected=f"sklearn/datasets/data/{self.file.name}",
                 remedy="install scikit-learn again",
             )
+        return [Entry(self.file, self.file.name, READ)]
 
-    def inputs(self) -> dict[str, str]:
-        return {f"{self.name}/{self.file.name}": sha256(self.file)}
-
-    def read(self) -> Iterator[Record]:
-        with gzip.open(self.file, "rt", encoding="ascii") as lines:
+    def read(self, entry: Entry) -> Outcomes:
+        with gzip.open(entry.path, "rt", encoding="ascii") as lines:
             for number, line in enumerate(lines):
                 *pixels, label = (int(float(value)) for value in line.split(","))
                 png = _png(pixels)

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -73,11 +74,11 @@ class Pixel(Words):
 
 
 @contextmanager
-def running(models: Mapping[str, Runtime], waiting: int = 64) -> Iterator[str]:
+def running(models: Mapping[str, Runtime], waiting: int = 64, feedback: Path | None = None) -> Iterator[str]:
     """The URL of a real server in a thread."""
     listener = bind("127.0.0.1", 0)
     listener.listen()
-    server = uvicorn.Server(uvicorn.Config(create_app(models, waiting), log_level="critical"))
+    server = uvicorn.Server(uvicorn.Config(create_app(models, waiting, feedback), log_level="critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -2,6 +2,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.errors import SourceError
-from flywheel.recipe import CodeSource, TextSource
-from flywheel.record import Dropped, Record
-from flywheel.sources.files import reader
+from flywheel.recipe_sources import CodeSource, FilesSource, Source
+from flywheel.record import LeftOut, Outcome, Record
+from flywheel.sources import base
 
 
 def write(root: Path, **files: bytes | str) -> Path:
@@ -23,20 +24,30 @@ def write(root: Path, **files: bytes | str) -> Path:
     return root
 
 
-def code(root: Path, **options: object) -> list[Record | Dropped]:
-    return list(reader(CodeSource(type="code", path=str(root), **options), "here").read())
+def read(source: Source) -> list[Outcome]:
+    named = base.Named(source, "here", None)
+    reader = named.reader()
+    return [row for entry in reader.entries() for row in base.rows(reader, named, entry)]
 
 
-def text(path: Path, **options: str) -> list[Record | Dropped]:
-    return list(reader(TextSource(type="text", path=str(path), **options), "here").read())
+def code(root: Path, **options: Any) -> list[Outcome]:
+    return read(CodeSource(type="code", path=str(root), **options))
 
 
-def outcome(rows: list[Record | Dropped]) -> dict[str, str]:
+def text(path: Path, **columns: Any) -> list[Outcome]:
+    return read(FilesSource(type="files", path=str(path), columns=columns))
+
+
+def outcome(rows: list[Outcome]) -> dict[str, str]:
     """Path → `kept` or the reason."""
     return {
-        (r.path if isinstance(r, Dropped) else r.origin["path"]): r.reason if isinstance(r, Dropped) else "kept"
+        (r.path if isinstance(r, LeftOut) else r.origin["path"]): r.reason if isinstance(r, LeftOut) else "kept"
         for r in rows
     }
+
+
+def said(rows: list[Outcome]) -> list[str | None]:
+    return [r.text if isinstance(r, Record) else r.reason for r in rows]
 
 
 def test_each_code_file_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> None:
@@ -128,8 +139,8 @@ def test_every_line_of_a_jsonl_file_is_accounted_for(tmp_path: Path) -> None:
         b'{"body": "last"}\r',
     ]
     write(tmp_path, **{"rows.jsonl": b"\xef\xbb\xbf" + b"\n".join(lines) + b"\n"})
-    rows = text(tmp_path / "rows.jsonl", column="body")
-    assert [r.text if isinstance(r, Record) else r.reason for r in rows] == [
+    rows = text(tmp_path / "rows.jsonl", text="body")
+    assert said(rows) == [
         "first",
         "bad_json",
         "missing_column",
@@ -151,7 +162,7 @@ def test_csv_and_parquet_columns(tmp_path: Path) -> None:
     write(tmp_path, **{"a.csv": f'id,text\n1,"two\nlines"\n2\n\n3,{long}\n'})
     pq.write_table(pa.table({"text": ["one", None, ""], "n": [1, 2, 3]}), tmp_path / "b.parquet")
     rows = text(tmp_path)
-    assert [r.text if isinstance(r, Record) else r.reason for r in rows] == [
+    assert said(rows) == [
         "two\nlines",
         "missing_column",
         long,
@@ -159,30 +170,30 @@ def test_csv_and_parquet_columns(tmp_path: Path) -> None:
         "empty",
         "empty",
     ]
-    assert {r.reason for r in text(tmp_path / "b.parquet", column="n") if isinstance(r, Dropped)} == {"not_text"}
-    assert {r.reason for r in text(tmp_path / "b.parquet", column="m") if isinstance(r, Dropped)} == {"missing_column"}
+    assert {r.reason for r in text(tmp_path / "b.parquet", text="n") if isinstance(r, LeftOut)} == {"not_text"}
+    assert {r.reason for r in text(tmp_path / "b.parquet", text="m") if isinstance(r, LeftOut)} == {"missing_column"}
 
 
 def test_a_long_text_is_cut_at_blank_lines_and_nothing_is_lost(tmp_path: Path) -> None:
     play = "".join(f"Speaker {n}:\n{'word ' * 30}\n\n" for n in range(1_000))
     write(tmp_path, **{"plays.txt": play, "note.md": "one note\n"})
     rows = [r for r in text(tmp_path) if isinstance(r, Record)]
-    documents = [r.text or "" for r in rows if r.origin["path"] == "plays.txt"]
+    documents = [r.text or "" for r in rows if r.origin["path"].startswith("plays.txt")]
     assert "".join(documents) == play
     assert len(documents) > 10
     assert all(document.endswith("\n\n") for document in documents)
     assert len({r.origin["group"] for r in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("source", [CodeSource(type="code", path="missing"), TextSource(type="text", path="missing")])
-def test_a_missing_path_names_the_remedy(source: CodeSource | TextSource) -> None:
+@pytest.mark.parametrize("source", [CodeSource(type="code", path="missing"), FilesSource(type="files", path="missing")])
+def test_a_missing_path_names_the_remedy(source: Source) -> None:
     with pytest.raises(SourceError, match=r"(?s)missing.*nothing there.*remedy"):
-        reader(source, "here")
+        read(source)
 
 
 def test_a_directory_without_a_matching_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no file to read"):
-        reader(TextSource(type="text", path=str(tmp_path)), "here")
+        text(tmp_path)
 
 
 @settings(max_examples=60, deadline=None)
