@@ -3,67 +3,120 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flywheel.errors import SourceError
+from flywheel.process.table import Codes, sketched
 from flywheel.recipe import Split
 from flywheel.record import Record, content
 
-UNIT: dict[str, Callable[[Record], str]] = {
-    "group": lambda row: str(row.origin.get("group") or row.id),
-    "label": lambda row: row.id,
-    "id": lambda row: row.id,
-}
-"""What is held out as a whole, for each value of `data.split.by`."""
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TOLERANCE = 0.05
 """The held-out share is met when it is this near, relative to itself."""
 
+_CHUNK = 1 << 16
+_UNIT = np.dtype([("stratum", np.int32), ("high", np.uint64), ("low", np.uint64)])
+"""What is held out as a whole: a group or a row, named by the first half of its hash; strata are split one by one."""
 
-def split(rows: Sequence[Record], config: Split, seed: int) -> tuple[list[Record], list[Record]]:
-    """Training and held-out rows, each in the given order; both have at least one row.
+
+def sketch_units(rows: Iterable[Record]) -> pa.Table:
+    """One line for each row: `unit_group` (its group, or its id), `id`, `label` and `size` in bytes."""
+    import pyarrow as pa
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    schema = pa.schema([("unit_group", text), ("id", pa.string()), ("label", text), ("size", pa.int64())])
+    lines = [
+        {
+            "unit_group": str(row.origin.get("group") or row.id),
+            "id": row.id,
+            "label": row.label or "",
+            "size": len(content(row)),
+        }
+        for row in rows
+    ]
+    return pa.Table.from_pylist(lines, schema)
+
+
+def sides(sketches: Sequence[Path], config: Split, seed: int) -> list[Codes]:
+    """The side of each row of each sketch: 0 training, 1 held out; both have at least one row.
 
     `group` and `id` hold out a share of the bytes, `label` the same share of the rows of each label.
-    Raises SourceError where there are not two units to tell apart.
+    Holds some 150 bytes for each row. Raises SourceError where there are not two units to tell apart.
     """
-    unit = UNIT[config.by]
-    strata: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        if config.by == "label":
-            strata[row.label or ""][unit(row)] += 1
-        else:
-            strata[""][unit(row)] += len(content(row))
-    heldout: set[str] = set()
-    for sizes in strata.values():
-        heldout |= _choose(sizes, config.heldout, seed)
-    if not heldout:
+    tables = [sketched(path) for path in sketches]
+    named, sizes = _units(tables, config, seed)
+    units, unit = np.unique(named, return_inverse=True)
+    weights = np.zeros(len(units), np.int64)
+    np.add.at(weights, unit, sizes)
+    heldout = np.zeros(len(units), np.bool_)
+    borders = np.flatnonzero(np.diff(units["stratum"])) + 1
+    for stratum in np.split(np.arange(len(units)), borders):
+        heldout[stratum[_chosen(weights[stratum], config.heldout)]] = True
+    if not heldout.any():
         raise SourceError(
             f"split by {config.by}",
-            found=f"{len(rows)} rows, no two of them in different groups of the same label"
+            found=f"{len(named)} rows, no two of them in different groups of the same label"
             if config.by == "label"
-            else f"{len(rows)} rows in {len(strata[''])} group",
+            else f"{len(named)} rows in {len(units)} group",
             expected="at least two, one for each side",
             remedy="give more data, or set `data.split.by: id`",
         )
-    return [r for r in rows if unit(r) not in heldout], [r for r in rows if unit(r) in heldout]
+    shards = np.split(heldout[unit].astype(np.uint8), np.cumsum([table.num_rows for table in tables]))
+    return shards[: len(tables)]
 
 
-def _choose(sizes: Mapping[str, int], share: float, seed: int) -> set[str]:
-    """Units in the order of their hashes, each taken if it brings the sum nearer to the share; never all of them.
+def _units(tables: Sequence[pa.Table], config: Split, seed: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """The unit of each row, and what the row weighs."""
+    named = np.zeros(sum(table.num_rows for table in tables), _UNIT)
+    sizes = np.ones(len(named), np.int64)
+    labels: dict[str, int] = {}
+    start = 0
+    for table in tables:
+        rows = slice(start, start := start + table.num_rows)
+        column = table["unit_group" if config.by == "group" else "id"].combine_chunks().dictionary_encode()
+        digests = b"".join(_digest(seed, name) for name in column.dictionary.to_pylist())
+        halves = np.frombuffer(digests, ">u8").reshape(-1, 2)[column.indices.to_numpy()]
+        named["high"][rows], named["low"][rows] = halves[:, 0], halves[:, 1]
+        if config.by == "label":
+            column = table["label"].combine_chunks().dictionary_encode()
+            strata = [labels.setdefault(label, len(labels)) for label in column.dictionary.to_pylist()]
+            named["stratum"][rows] = np.array(strata, np.int32)[column.indices.to_numpy()]
+        else:
+            sizes[rows] = table["size"].to_numpy()
+    return named, sizes
+
+
+def _digest(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:16]
+
+
+def _chosen(sizes: NDArray[np.int64], share: float) -> list[int]:
+    """Places of units in the order of their hashes, each taken if it brings the sum nearer to the share; never all.
 
     It stops at the first that does not fit once the sum is near enough: to fill the last gap would be to pick small
     units. Where every unit is too large for the share, the smallest one is taken.
     """
     if len(sizes) < 2:
-        return set()
-    order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
-    target, total, chosen = share * sum(sizes.values()), 0, set[str]()
-    for name in order:
-        nearer = abs(total + sizes[name] - target) < abs(total - target)
+        return []
+    target, total, chosen = share * int(sizes.sum()), 0, list[int]()
+    for place, size in enumerate(_numbers(sizes)):
+        nearer = abs(total + size - target) < abs(total - target)
         if nearer and len(chosen) < len(sizes) - 1:
-            chosen.add(name)
-            total += sizes[name]
+            chosen.append(place)
+            total += size
         elif abs(total - target) <= TOLERANCE * target:
             break
-    return chosen or {min(order, key=lambda name: sizes[name])}
+    return chosen or [int(np.argmin(sizes))]
+
+
+def _numbers(values: NDArray[np.int64]) -> Iterator[int]:
+    """The values as Python's integers, some at a time."""
+    for start in range(0, len(values), _CHUNK):
+        yield from values[start : start + _CHUNK].tolist()

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flywheel import prepare as preparing
 from flywheel.errors import RecipeError, SourceError
-from flywheel.prepare import prepare
 from flywheel.recipe import Recipe
 from flywheel.record import Record, read_rows, write_rows
+from flywheel.shards import Cache, read_left
+from tests.mapping import in_process
 
 
 def recipe(process: list[Any], finetune: list[Any] | None = None, **split: Any) -> Recipe:
@@ -22,6 +23,10 @@ def recipe(process: list[Any], finetune: list[Any] | None = None, **split: Any) 
             "finetune": None if finetune is None else {"process": finetune},
         }
     )
+
+
+def prepare(recipe: Recipe, rows: Path, out: Path) -> dict[str, Any]:
+    return preparing.prepare(recipe, rows, out, Cache(rows.parent / "shards"), in_process)
 
 
 def module(number: int) -> str:
@@ -49,28 +54,28 @@ def test_rows_are_cleaned_split_and_paired(tmp_path: Path, out: Path) -> None:
     process = ["normalize_newlines", "exact_dedup", {"near_dedup": {"threshold": 0.8}}]
     summary = prepare(recipe(process, ["docstring_pairs"], heldout=0.2), tmp_path / "rows.parquet", out)
 
-    train, heldout = (list(read_rows(out / f"{side}.parquet")) for side in ("train", "heldout"))
+    train, heldout = (list(read_rows(out / f"{side}")) for side in ("train", "heldout"))
     assert (summary["read"], summary["kept"]) == (33, 30)
     assert summary["dropped"] == {"exact_duplicate": 2, "near_duplicate": 1}
     assert (summary["train"], summary["heldout"]) == (len(train), len(heldout)) == (24, 6)
-    assert summary["bytes_heldout"] == sum(len(row.text or "") for row in heldout)
+    assert summary["bytes"] == sum(len(row.text or "") for row in (*train, *heldout))
     assert not {r.origin["group"] for r in train} & {r.origin["group"] for r in heldout}
     assert {r.id for r in train} | {r.id for r in heldout} == {r.id for r in rows[:30]}
 
-    pairs = list(read_rows(out / "finetune_heldout.parquet"))
+    pairs = list(read_rows(out / "finetune_heldout"))
     assert summary["finetune_heldout"] == len(pairs) == 6
     assert {p.origin["path"] for p in pairs} == {r.origin["path"] for r in heldout}
     assert all(p.prompt and p.completion and p.completion not in p.prompt for p in pairs)
     counts = summary["finetune_operations"]["train"][0]
-    assert counts == {"operation": "docstring_pairs", "read": 24, "made": 24, "parents": 24, "dropped": {}}
+    assert counts == {"operation": "docstring_pairs", "read": 24, "made": 24, "dropped": {}, "quarantined": {}}
 
-    dropped = json.loads((out / "dropped.json").read_text())
-    assert [(r["id"], r["reason"]) for r in dropped] == [
-        ("dup", "exact_duplicate"),
-        ("crlf", "exact_duplicate"),
-        ("near", "near_duplicate"),
-    ]
-    assert dropped[0]["path"] == "m3_copy.py"
+    dropped = {row.id: row for row in read_left(out / "left.jsonl")}
+    assert {i: row.reason for i, row in dropped.items()} == {
+        "dup": "exact_duplicate",
+        "crlf": "exact_duplicate",
+        "near": "near_duplicate",
+    }
+    assert dropped["dup"].path == "m3_copy.py"
 
 
 def test_no_near_duplicate_stands_on_both_sides(tmp_path: Path, out: Path) -> None:
@@ -81,7 +86,7 @@ def test_no_near_duplicate_stands_on_both_sides(tmp_path: Path, out: Path) -> No
     ]
     write_rows(tmp_path / "rows.parquet", rows)
     summary = prepare(recipe([], heldout=0.2), tmp_path / "rows.parquet", out)
-    train, heldout = ({r.id[:-1] for r in read_rows(out / f"{side}.parquet")} for side in ("train", "heldout"))
+    train, heldout = ({r.id[:-1] for r in read_rows(out / f"{side}")} for side in ("train", "heldout"))
     assert not train & heldout
     assert summary["dropped"]["near_heldout"] > 0
     assert summary["kept"] + sum(summary["dropped"].values()) == summary["read"] == 80
@@ -93,10 +98,10 @@ def test_pairs_leak_neither(tmp_path: Path, out: Path) -> None:
     rows = [r.with_fields(text=(r.text or "") + (shared if n % 2 else "")) for n, r in enumerate(code_rows(40))]
     write_rows(tmp_path / "rows.parquet", rows)
     summary = prepare(recipe([], ["docstring_pairs"], heldout=0.3), tmp_path / "rows.parquet", out)
-    train, heldout = ({r.prompt for r in read_rows(out / f"finetune_{side}.parquet")} for side in ("train", "heldout"))
+    train, heldout = ({r.prompt for r in read_rows(out / f"finetune_{side}")} for side in ("train", "heldout"))
     assert not train & heldout
-    assert summary["finetune_dropped"]["near_heldout"] == 1
-    assert summary["finetune_dropped"]["exact_duplicate"] > 10
+    assert summary["finetune_left"]["dropped"]["near_heldout"] == 1
+    assert summary["finetune_left"]["dropped"]["exact_duplicate"] > 10
 
 
 def test_equal_rows_and_recipe_give_equal_bytes(tmp_path: Path) -> None:
@@ -105,7 +110,9 @@ def test_equal_rows_and_recipe_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         summary = prepare(recipe(["exact_dedup"], ["docstring_pairs"]), tmp_path / "rows.parquet", tmp_path / name)
-        outputs.append((summary, {p.name: p.read_bytes() for p in sorted((tmp_path / name).iterdir())}))
+        outputs.append(
+            (summary, {str(p.relative_to(tmp_path / name)): p.read_bytes() for p in (tmp_path / name).rglob("*.*")})
+        )
     assert outputs[0] == outputs[1]
 
 

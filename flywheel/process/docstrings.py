@@ -6,11 +6,32 @@ import ast
 import inspect
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Annotated
 
-from flywheel.record import Record, provenance_id
+from pydantic import Field
+
+from flywheel.record import Outcome, Outcomes, Record, drop, provenance_id
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def docstring_pairs(
+    rows: Iterable[Record],
+    max_chars: Annotated[int, Field(ge=1)] = 1200,
+    min_words: Annotated[int, Field(ge=1)] = 4,
+) -> Outcomes:
+    """Replace each code row by one (function, docstring) pair for each function it documents.
+
+    A row that gives none is dropped: `no_pairs`, or `syntax_error` where it is not Python.
+    """
+    for row in rows:
+        try:
+            found: list[Outcome] = list(pairs(row, max_chars, min_words))
+        except SyntaxError:
+            yield drop(row, "syntax_error")
+            continue
+        yield from found or [drop(row, "no_pairs")]
 
 
 def pairs(row: Record, max_chars: int, min_words: int) -> Iterator[Record]:
@@ -34,7 +55,12 @@ def pairs(row: Record, max_chars: int, min_words: int) -> Iterator[Record]:
             id=provenance_id(row.id, position, f"{prompt}\0{completion}".encode()),
             prompt=prompt,
             completion=completion,
-            origin={**row.origin, "size": len(prompt.encode()) + len(completion.encode()), "position": position},
+            origin={
+                **row.origin,
+                "size": len(prompt.encode() + completion.encode()),
+                "position": position,
+                "parent": row.id,
+            },
         )
 
 

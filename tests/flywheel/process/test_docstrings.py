@@ -3,8 +3,7 @@ import textwrap
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.cleaning import docstring_pairs
-from flywheel.docstrings import pairs, summary
+from flywheel.process.docstrings import docstring_pairs, pairs, summary
 from flywheel.record import Dropped, Record
 
 SOURCE = '''
@@ -68,7 +67,8 @@ def test_a_pair_is_a_function_without_its_docstring_and_the_first_paragraph() ->
 
 def test_a_pair_inherits_its_origin_and_has_an_id_of_its_own() -> None:
     first, *others = pairs(row(SOURCE), max_chars=1200, min_words=4)
-    assert {**first.origin, "position": "", "size": 0} == {**row("").origin, "position": "", "size": 0}
+    here = {"position": "", "size": 0, "parent": ""}
+    assert {**first.origin, **here} == {**row("").origin, **here}
     assert first.text is None
     assert first.id not in {"parent", *(r.id for r in others)}
     assert first == next(pairs(row(SOURCE), max_chars=1200, min_words=4))
