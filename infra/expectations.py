@@ -11,24 +11,23 @@ not judged except by the expectations about nulls.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import ExpectationError
+from infra.expectation_names import CUSTOM, Expectations, check_names, columns, named_columns, names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.expectations.expectation import Expectation
 
-Expectations = Sequence[Mapping[str, Mapping[str, Any]]]
-"""As in a recipe: `[{"expect_column_values_to_be_unique": {"column": "digest"}}, ...]`."""
+__all__ = ["Expectations", "Outcome", "check", "check_arguments", "check_names", "columns", "names"]
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
@@ -64,8 +63,12 @@ class Outcome:
     """Number of expectations."""
 
 
-def check(frame: pd.DataFrame, expectations: Expectations, suite_name: str, docs: Path) -> Outcome:
+def check(
+    frame: pd.DataFrame, expectations: Expectations, suite_name: str, docs: Path, other_columns: Collection[str] = ()
+) -> Outcome:
     """Check a table whose index labels are distinct integers; write `results.json` and `index.html` into `docs`.
+
+    `other_columns` could have been asked for but are not in the table; they are named where a column is unknown.
 
     Equal inputs give equal files. Without expectations Great Expectations is not even imported, and there is no page.
     Raises ExpectationError for an unknown name or column, or arguments that do not fit.
@@ -73,7 +76,7 @@ def check(frame: pd.DataFrame, expectations: Expectations, suite_name: str, docs
     wanted = [(name, dict(arguments)) for entry in expectations for name, arguments in entry.items()]
     check_names(expectations)
     for name, arguments in wanted:
-        _verify(name, arguments, [str(column) for column in frame.columns])
+        _verify(name, arguments, [str(column) for column in frame.columns], other_columns)
     docs.mkdir(parents=True, exist_ok=True)
     if not wanted:
         (docs / "results.json").write_text("[]")
@@ -97,50 +100,30 @@ def check(frame: pd.DataFrame, expectations: Expectations, suite_name: str, docs
     return Outcome(bool(report.success), row_failures, tuple(failed), len(wanted))
 
 
-def names() -> tuple[str, ...]:
-    """The expectations there are, in alphabetical order, without the seconds that importing them takes."""
-    spec = find_spec("great_expectations")
-    if spec is None or spec.origin is None:
-        raise ExpectationError(
-            "expectations",
-            found="great_expectations is not installed",
-            expected="the package great-expectations",
-            remedy="run `pip install -c constraints.txt great-expectations`",
-        )
-    package = Path(spec.origin).parent / "expectations"
-    exported = re.findall(r"\bExpect\w+", (package / "__init__.py").read_text(encoding="utf-8"))
-    lower = {name.lower() for name in exported}
-    stems = (path.stem for path in (package / "core").glob("expect_*.py"))
-    return tuple(sorted(stem for stem in stems if stem.replace("_", "") in lower))
+def check_arguments(expectations: Expectations) -> None:
+    """Refuse arguments that an expectation does not take, before there is a table. The library is imported for that.
+
+    Raises ExpectationError.
+    """
+    for name, arguments in (item for entry in expectations for item in entry.items()):
+        _expectation(name, dict(arguments))
 
 
-def check_names(expectations: Expectations) -> None:
-    """Refuse an expectation that Great Expectations does not have. Raises ExpectationError."""
-    known = names() if expectations else ()
-    for name in (name for entry in expectations for name in entry):
-        if name not in known:
-            raise _unknown(f"expectation {name}", "a name of Great Expectations in snake_case", name, known)
-
-
-def _verify(name: str, arguments: Mapping[str, Any], columns: Sequence[str]) -> None:
+def _verify(name: str, arguments: Mapping[str, Any], there: Collection[str], others: Collection[str]) -> None:
     """Refuse a column that is not there, before anything heavy is imported."""
-    named = [arguments.get(key) for key in ("column", "column_A", "column_B")] + list(arguments.get("column_list", []))
-    for column in named:
-        if isinstance(column, str) and column not in columns and name != "expect_column_to_exist":
-            raise _unknown(f"column {column} of {name}", f"one of {', '.join(columns)}", column, columns)
-
-
-def _unknown(thing: str, expected: str, word: str, known: Sequence[str]) -> ExpectationError:
-    near = difflib.get_close_matches(word, known, 1, 0.4)
-    remedy = f"did you mean `{near[0]}`?" if near else ""
-    return ExpectationError(thing, found="there is none of that name", expected=expected, remedy=remedy)
+    for column in named_columns(name, arguments):
+        if column not in there and name not in ("expect_column_to_exist", "expect_table_columns_to_match_set"):
+            known = sorted({*there, *others})
+            raise unknown(f"column {column} of {name}", f"one of {', '.join(known)}", column, known)
 
 
 def _expectation(name: str, arguments: Mapping[str, Any]) -> Expectation:
-    import great_expectations as gx
-
-    classes = {key.lower(): key for key in dir(gx.expectations)}
-    kind = getattr(gx.expectations, classes[name.replace("_", "")])
+    if name in CUSTOM:
+        said = f"{CUSTOM[name].says}: {_listed(arguments)}" if arguments else CUSTOM[name].says
+        arguments = {"column": CUSTOM[name].column, "description": said, **arguments}
+    home = import_module("infra.custom_expectations" if name in CUSTOM else "great_expectations.expectations")
+    classes = {key.lower(): key for key in dir(home)}
+    kind = getattr(home, classes[name.replace("_", "")])
     try:
         expectation: Expectation = kind(**arguments)
     except (ValueError, TypeError) as error:
@@ -189,7 +172,11 @@ def _number(result: ExpectationValidationResult) -> int:
 
 
 def _label(name: str, arguments: Mapping[str, Any]) -> str:
-    return f"{name}({', '.join(f'{k}={json.dumps(v)}' for k, v in arguments.items())})"
+    return f"{name}({_listed(arguments)})"
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in arguments.items())
 
 
 def _error(result: ExpectationValidationResult) -> str:

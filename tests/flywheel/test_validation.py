@@ -140,3 +140,19 @@ def test_a_side_left_without_rows_stops_the_run(tmp_path: Path) -> None:
     outcome = Found({8: ("short",), 9: ("short",)})
     with pytest.raises(ValidationFailed, match="rows of heldout"):
         validation.apply(some(tmp_path / "in"), outcome, Validate(max_quarantined=0.5), tmp_path)
+
+
+def test_only_the_wanted_facts_are_held_and_a_digest_is_a_number(tmp_path: Path) -> None:
+    frame = validation.facts(Words(), some(tmp_path), wanted=frozenset({"digest"}))
+    assert list(frame.columns) == ["split", "digest"]
+    assert frame["digest"].dtype == "int64"
+    assert frame["digest"].is_unique
+
+
+def test_facts_that_only_some_rows_have_are_null_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Numbers(Words):
+        def facts(self, record: Record) -> dict[str, bool | int | float | str]:
+            return {"number": int(record.id[-1])} if record.id.startswith("heldout") else {}
+
+    monkeypatch.setattr(validation, "CHUNK", 4)  # the first chunks know nothing of numbers
+    assert validation.facts(Numbers(), some(tmp_path))["number"].dropna().tolist() == [0, 1]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from infra.errors import ExpectationError
-from infra.expectations import Expectations, check, names
+from infra.expectations import Expectations, check, check_arguments, check_names, columns, names
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,95 @@ def test_a_wrong_expectation_is_refused(
         check(frame, [{name: arguments}], "rows", tmp_path)
 
 
+def of(**values: list[object]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "column", "values", "failing"),
+    [
+        ("expect_token_length_to_be_between", {"max_value": 8}, "tokens", [3, 9, None, 8], {1}),
+        ("expect_language_to_be_in_set", {"value_set": ["en", "de"]}, "language", ["en", "fr", None, "de"], {1}),
+        ("expect_text_to_be_intact", {}, "encoding_errors", [0.0, 0.01, None], {1}),
+        ("expect_text_to_be_intact", {"max_value": 0.1}, "encoding_errors", [0.0, 0.01, 0.2], {2}),
+        ("expect_roles_to_alternate", {}, "roles_alternate", [True, None, False], {2}),
+        ("expect_prompt_to_differ_from_completion", {}, "prompt_differs", [False, True], {0}),
+        ("expect_chosen_to_differ_from_rejected", {}, "chosen_differs", [False, True], {0}),
+        ("expect_images_to_be_intact", {}, "image_intact", [True, False], {1}),
+        ("expect_audio_to_be_intact", {}, "audio_intact", [None, None], set()),
+        ("expect_no_train_heldout_leakage", {}, "leaks", [False, True, False], {1}),
+        ("expect_roles_to_alternate", {"column": "mine"}, "mine", [False, True], {0}),
+    ],
+)
+def test_our_own_expectations_on_rows(
+    tmp_path: Path, name: str, arguments: dict[str, object], column: str, values: list[object], failing: set[int]
+) -> None:
+    outcome = check(of(**{column: values}), [{name: arguments}], "rows", tmp_path)
+    assert set(outcome.row_failures) == failing
+    assert outcome.success == (not failing)
+    assert not outcome.suite_failures
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "column", "values", "found"),
+    [
+        ("expect_duplicate_ratio_to_be_between", {"max_value": 0.2}, "digest", list("aabc"), "0.25"),
+        ("expect_duplicate_ratio_to_be_between", {"max_value": 0.25}, "digest", list("aabc"), None),
+        ("expect_duplicate_ratio_to_be_between", {"max_value": 0.0}, "digest", [None, None], None),
+        ("expect_pii_ratio_to_be_between", {"max_value": 0.4}, "has_pii", [True, False, None, None], "0.5"),
+        ("expect_pii_ratio_to_be_between", {"max_value": 0.0}, "has_pii", [False, None], None),
+        ("expect_class_shares_to_be_between", {"min_value": 0.3}, "label", list("aaab"), '{"b": 0.25}'),
+        ("expect_class_shares_to_be_between", {"min_value": 0.25}, "label", list("aaab"), None),
+        ("expect_group_shares_to_be_between", {"max_value": 0.5}, "group", ["x", "x", "y", None], '{"x": 0.6667}'),
+    ],
+)
+def test_our_own_expectations_on_the_table(
+    tmp_path: Path, name: str, arguments: dict[str, object], column: str, values: list[object], found: str | None
+) -> None:
+    outcome = check(of(**{column: values}), [{name: arguments}], "rows", tmp_path)
+    assert not outcome.row_failures
+    assert [failure.partition(": ")[2] for failure in outcome.suite_failures] == ([found] if found else [])
+
+
+def test_shares_are_judged_within_a_condition(tmp_path: Path) -> None:
+    frame = of(split=["train"] * 3 + ["heldout"], label=["a", "b", "b", "a"])
+    arguments = {"max_value": 0.5, "row_condition": 'split == "train"', "condition_parser": "pandas"}
+    outcome = check(frame, [{"expect_class_shares_to_be_between": arguments}], "rows", tmp_path)
+    assert outcome.suite_failures[0].endswith('{"b": 0.6667}')
+
+
+def test_data_docs_say_what_our_own_expectations_mean(tmp_path: Path) -> None:
+    suite: Expectations = [
+        {"expect_pii_ratio_to_be_between": {"max_value": 0.25}},
+        {"expect_roles_to_alternate": {"mostly": 0.5}},
+    ]
+    check(of(has_pii=[True, False], roles_alternate=[True, True]), suite, "chat", tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "Share of rows with personal identifiers: max_value=0.25" in page
+    assert "User and assistant take turns: mostly=0.5" in page
+
+
+def test_the_columns_that_a_suite_reads() -> None:
+    suite: Expectations = [
+        {"expect_token_length_to_be_between": {"max_value": 5, "row_condition": 'language == "en"'}},
+        {"expect_column_values_to_be_unique": {"column": "digest"}},
+        {"expect_compound_columns_to_be_unique": {"column_list": ["prompt", "label"]}},
+        {"expect_table_row_count_to_be_between": {"min_value": 1}},
+    ]
+    assert columns(suite) == {"tokens", "language", "en", "digest", "prompt", "label"}
+
+
+def test_a_misspelt_name_of_our_own_is_refused_at_load() -> None:
+    with pytest.raises(ExpectationError, match="did you mean `expect_pii_ratio_to_be_between`"):
+        check_names([{"expect_pii_ratio_to_be_less_than": {"max_value": 1}}])
+
+
+def test_a_column_that_was_not_worked_out_is_still_named(frame: pd.DataFrame, tmp_path: Path) -> None:
+    suite: Expectations = [{"expect_column_values_to_be_between": {"column": "token", "max_value": 9}}]
+    with pytest.raises(ExpectationError, match="did you mean `tokens`"):
+        check(frame, suite, "rows", tmp_path, other_columns=["tokens", "language"])
+
+
 def test_data_docs_are_whole_and_load_nothing(frame: pd.DataFrame, tmp_path: Path) -> None:
     suite: Expectations = [
         {"expect_column_values_to_be_unique": {"column": "digest"}},
@@ -129,7 +218,9 @@ def test_data_docs_are_whole_and_load_nothing(frame: pd.DataFrame, tmp_path: Pat
 def test_every_name_is_an_expectation() -> None:
     import great_expectations as gx
 
-    classes = {name.lower() for name in dir(gx.expectations)}
+    from infra import custom_expectations
+
+    classes = {name.lower() for name in [*dir(gx.expectations), *dir(custom_expectations)]}
     assert len(names()) > 40
     assert all(name.replace("_", "") in classes for name in names())
 
@@ -141,3 +232,10 @@ def test_nothing_heavy_is_imported_without_expectations(tmp_path: Path) -> None:
         "assert 'great_expectations' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+def test_arguments_are_refused_before_there_is_a_table() -> None:
+    between = "expect_column_values_to_be_between"
+    check_arguments([{between: {"column": "length", "min_value": 1}}, {"expect_no_train_heldout_leakage": {}}])
+    with pytest.raises(ExpectationError, match=r"min: extra fields"):
+        check_arguments([{between: {"column": "length", "min": 1}}])

@@ -11,7 +11,7 @@ import pytest
 from infra import tracking
 from infra.errors import TrackingError
 from infra.settings import Settings
-from infra.tracking import client, flat, lifecycle_run, prepare_database, step_run
+from infra.tracking import client, flat, lifecycle_run, metric_name, prepare_database, step_run
 
 KEY = "0123456789abcdef"
 
@@ -120,6 +120,12 @@ def test_a_kill_while_the_database_is_made_leaves_none(tmp_path):
 def test_a_server_that_is_not_there_is_named_at_once():
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
         client(Settings.load({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}))
+
+
+def test_metrics_of_expectations_get_names_that_mlflow_takes():
+    label = 'quarantined.expect_column_values_to_be_in_set(column="has_pii", value_set=[false])'
+    assert metric_name(label) == "quarantined.expect_column_values_to_be_in_set column has_pii value_set false"
+    assert len(metric_name("x" * 300)) == 250
 
 
 def test_flat():
