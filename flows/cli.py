@@ -21,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+data_app = typer.Typer(help="Look at data, and check the data of a recipe.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 RecipePath = Annotated[Path, typer.Argument(help="A recipe file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value changes, such as train.max_steps=10.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
@@ -67,6 +69,108 @@ def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fals
         from flows import console
 
         console.show_plan(steps)
+
+
+@data_app.command("check")
+def data_check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Read, prepare and validate the data of a recipe, and count every row: kept, dropped or quarantined, and why."""
+    from flows import data
+
+    report = data.check(recipe, overrides or [])
+    if as_json:
+        _print_json(report)
+    else:
+        from flows import console
+
+        console.show_data(report)
+
+
+@data_app.command("label")
+def data_label(
+    recipe: RecipePath,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="batch.csv, batch.jsonl, or batch.json (Label Studio).")
+    ],
+    count: Annotated[int, typer.Option(min=1, help="Rows to label.")] = 100,
+    strategy: Annotated[str, typer.Option(help="random, stratified or uncertain.")] = "random",
+) -> None:
+    """Write a batch of training rows to be labelled; `import_labels: {path: ...}` in the recipe takes it back."""
+    from flows import data
+
+    number = data.label(recipe, output, count, strategy)
+    typer.echo(f"wrote {number} rows to {output}; fill in the column label, and your name as annotator", err=True)
+
+
+@data_app.command("agreement")
+def data_agreement(
+    labels: Annotated[Path, typer.Argument(help="A file of labels, or a directory of files.")], as_json: AsJson = False
+) -> None:
+    """Say how far annotators agree: Cohen's kappa for each pair, Fleiss' kappa for all."""
+    from dataclasses import asdict
+
+    from flywheel import labelling
+
+    found = asdict(labelling.agreement(labelling.read_labels(labels)))
+    if as_json:
+        _print_json(found)
+    else:
+        from flows import console
+
+        console.show_pairs(found)
+
+
+@data_app.command("preview")
+def data_preview(
+    source: Annotated[str, typer.Argument(help="A path, s3://bucket/prefix, or {type: ..., ...} as in a recipe.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the first rows of a source, the type of row that they are, and a summary of their quality."""
+    from flows import data
+
+    found = data.preview(source)
+    if as_json:
+        _print_json(found)
+    else:
+        from flows import console
+
+        console.show_preview(found)
+
+
+@app.command()
+def why(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/version.")],
+    row: Annotated[str | None, typer.Option(help="Id of a row: where is it, or why was it left out?")] = None,
+    text: Annotated[str | None, typer.Option(help="Words: which rows say them?")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which sources and rows made a version of a model."""
+    from flows import provenance
+
+    found = provenance.why(model, row, text)
+    if as_json:
+        _print_json(found)
+    else:
+        from flows import console
+
+        console.show_why(found)
+
+
+@app.command()
+def forget(
+    subject: Annotated[str, typer.Option(help="A name, an address, any text, however it is capitalised and spaced.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what holds it; change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find a subject in all data and models, keep its rows out of all later runs, and say what must be retrained."""
+    from flows import provenance
+
+    found = provenance.forget(subject, really=not dry_run)
+    if as_json:
+        _print_json(found)
+    else:
+        from flows import console
+
+        console.show_forget(found)
 
 
 @app.command()
@@ -150,7 +254,7 @@ def _explain(error: Exception) -> int:
     """Show an error and return the exit code that stands for it."""
     from flows import console
     from flywheel.errors import FlywheelError, RecipeError, SourceError
-    from infra.errors import ExpectationError, InfraError, SettingsError
+    from infra.errors import ExpectationError, InfraError, MissingError, SettingsError
 
     if debug_wanted:
         traceback.print_exception(error)
@@ -158,7 +262,8 @@ def _explain(error: Exception) -> int:
         console.show_error(str(error))
     else:
         console.show_error(f"{type(error).__name__}: {error}\n  remedy:   flywheel --debug ... shows where")
-    return 2 if isinstance(error, RecipeError | SourceError | ExpectationError | SettingsError) else 1
+    wrong = RecipeError | SourceError | ExpectationError | SettingsError | MissingError
+    return 2 if isinstance(error, wrong) else 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from flywheel.recipe import Recipe
 from tasks.deploy import deploy
 from tasks.evaluate import evaluate
 from tasks.export import export
+from tasks.features import features
 from tasks.finetune import finetune
 from tasks.gate import gate
 from tasks.ingest import ingest
@@ -34,6 +35,8 @@ def lifecycle(recipe: Recipe | Path, overrides: Sequence[str] = ()) -> dict[str,
         rows = wheel.turn(ingest)
         prepared = wheel.turn(prepare, rows=rows)
         valid = wheel.turn(validate, rows=prepared)
+        if "features" in wheel:
+            wheel.turn(features, rows=valid)
         base = wheel.turn(train, rows=valid)
         weights = wheel.turn(finetune, start=base, rows=valid) if "finetune" in wheel else base
         scores = wheel.turn(evaluate, rows=valid, base=base, weights=weights)

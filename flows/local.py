@@ -15,6 +15,8 @@ from flows.recipes import resolve
 from flywheel import artifact
 from flywheel.plan import PlannedStep, plan
 from flywheel.recipe import Recipe
+from flywheel.recipe_sources import HuggingFaceSource
+from flywheel.sources import snapshots
 from infra import prefect_server, registry
 from infra.settings import Settings, stay_on_this_machine
 
@@ -34,14 +36,15 @@ def run(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """
     started, settings = time.monotonic(), Settings.load()
     recipe = resolve(path, overrides)
-    prepare_environment(hub=_names_hub_model(recipe))
+    prepare_environment(hub=names_hub(recipe))
     planned = plan(recipe, settings.store, registry.Registered(settings))
-    server = prefect_server.running(settings)
-    if server is None and all(step.cached for step in planned):
+    running = prefect_server.running(settings)
+    remote = snapshots.remote(recipe.data.sources)  # they are asked at every run
+    if running is None and not remote and all(step.cached for step in planned):
         sys.stderr.write(f"{recipe.name}: every step is up to date, nothing to do\n")
         result = _from_store(recipe, settings, planned, time.monotonic() - started)
     else:
-        with _server(settings, server) as api:
+        with server(settings, running) as api:
             os.environ["PREFECT_API_URL"] = api
             from flows.lifecycle import lifecycle
 
@@ -52,8 +55,9 @@ def run(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _server(settings: Settings, running: str | None) -> Iterator[str]:
+def server(settings: Settings, running: str | None = None) -> Iterator[str]:
     """The API of a running server, or of a temporary one; the imports overlap with its start."""
+    running = running or prefect_server.running(settings)
     if running:
         yield running
         return
@@ -87,8 +91,10 @@ def _from_store(recipe: Recipe, settings: Settings, planned: Sequence[PlannedSte
     return report.build(recipe, planned, done, flow_run_id=None, mlflow_run_id=run_id, seconds=seconds)
 
 
-def _names_hub_model(recipe: Recipe) -> bool:
-    return recipe.model.path is not None and not Path(recipe.model.path).exists()
+def names_hub(recipe: Recipe) -> bool:
+    """Whether a model or a dataset is to be looked up on the Hugging Face hub."""
+    named = [recipe.model.path, *(s.path for s in recipe.data.sources if isinstance(s, HuggingFaceSource))]
+    return any(path is not None and not Path(path).exists() for path in named)
 
 
 def next_commands(result: dict[str, Any], recipe: Path) -> list[tuple[str, str]]:
@@ -120,5 +126,7 @@ def serve(models: Sequence[str], host: str, port: int | None) -> int:
         host,
         "--port",
         str(settings.serve_port if port is None else port),
+        "--feedback",
+        str(settings.home / "feedback"),
     ]
     os.execv(sys.executable, command)

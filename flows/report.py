@@ -23,13 +23,18 @@ def build(
     return {
         "recipe": recipe.name,
         **ids,
-        "steps": [{**line(s), "seconds": 0.0 if s.cached else done[s.name]["seconds"]} for s in planned],
+        "steps": steps(planned, done),
         "metrics": summaries["evaluate"]["metrics"],
         "gate": {"promote": gate["promote"], "reasons": [r["text"] for r in gate["reasons"]]},
         "export": summaries["export"]["precisions"],
         "model": {key: registered[key] for key in ("name", "version", "alias", "kind")},
         "served": summaries["deploy"],
     }
+
+
+def steps(planned: Iterable[PlannedStep], done: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every step with hit or miss, why, and how long it took."""
+    return [{**line(s), "seconds": 0.0 if s.cached else done[s.name]["seconds"]} for s in planned]
 
 
 def line(step: PlannedStep) -> dict[str, Any]:
@@ -58,4 +63,14 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {m['value']:.4g} | {m['low']:.4g} to {m['high']:.4g} | {others} |")
     lines += ["", f"**Gate: {'promoted' if report['gate']['promote'] else 'refused'}**", ""]
     lines += [f"- {reason}" for reason in report["gate"]["reasons"]]
+    return "\n".join(lines)
+
+
+def data_markdown(report: Mapping[str, Any]) -> str:
+    """Rows by source and reason for people who look at the flow run."""
+    lines = [f"# {report['recipe']}: {report['kept']} of {report['read']} rows kept", ""]
+    lines += ["| source | read | kept | dropped | quarantined |", "|---|---:|---:|---|---|"]
+    for name, count in [*report["sources"].items(), ("**all**", report)]:
+        left = [", ".join(f"{reason} {n}" for reason, n in count[kind].items()) for kind in ("dropped", "quarantined")]
+        lines.append(f"| {name} | {count['read']} | {count['kept']} | {' | '.join(left)} |")
     return "\n".join(lines)

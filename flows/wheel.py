@@ -12,13 +12,15 @@ import yaml
 from prefect import Task, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from flows import report
+from flows import data, report
 from flows.recipes import resolve
-from flywheel import fingerprint
+from flywheel import artifact, fingerprint
 from flywheel.plan import PlannedStep, plan
 from flywheel.recipe import Recipe
-from infra import registry, tracking
+from flywheel.sources import snapshots
+from infra import expectations, registry, tracking
 from infra.settings import Settings
+from tasks.acquire import acquire
 from tasks.shell import Job, Reference
 
 
@@ -53,16 +55,39 @@ class Wheel:
         create_link_artifact(
             tracking.page(self.settings, self.run), "curves, pictures, data and model", key="mlflow-run"
         )
+        self._show_dataset()
         report.save(self.settings.home, result)
         return result
 
+    def data_report(self) -> dict[str, Any]:
+        """Counts of rows by source; also a Markdown artifact of the flow run."""
+        summaries = {name: reference["summary"] for name, reference in self.done.items()}
+        result = data.report(self.recipe.name, summaries, report.steps(self.planned.values(), self.done))
+        create_markdown_artifact(report.data_markdown(result), key="data", description=self.recipe.name)
+        create_link_artifact(tracking.page(self.settings, self.run), "counts and Data Docs", key="mlflow-run")
+        self._show_dataset()
+        return result
+
+    def _show_dataset(self) -> None:
+        """The dataset card as a Markdown artifact of the flow run."""
+        valid = self.planned["validate"]
+        text = (artifact.location(self.settings.store, valid.name, valid.fingerprint) / "DATACARD.md").read_text()
+        create_markdown_artifact(text.split("---\n", 2)[-1], key="dataset-card", description=self.recipe.name)
+
 
 @contextmanager
-def open_wheel(recipe: Recipe | Path, overrides: Sequence[str]) -> Iterator[Wheel]:
-    """Plan a recipe and open its MLflow run; a run that a kill left unfinished is continued."""
+def open_wheel(recipe: Recipe | Path, overrides: Sequence[str], last: str = "") -> Iterator[Wheel]:
+    """Fetch what is remote, plan a recipe up to the step `last`, and open its MLflow run.
+
+    A run that a kill left unfinished is continued.
+    """
     settings = Settings.load()
     resolved = resolve(recipe, overrides)
-    planned = plan(resolved, settings.store, registry.Registered(settings))
+    for fetched in [acquire.submit(settings, named) for named in snapshots.remote(resolved.data.sources)]:
+        fetched.result()
+    planned = plan(resolved, settings.store, registry.Registered(settings), last)
+    if any(step.name == "validate" and not step.cached for step in planned):
+        expectations.check_arguments(resolved.data.validate_.expectations)
     key = fingerprint.fingerprint({step.name: step.fingerprint for step in planned})
     written = resolved.model_dump(mode="json", by_alias=True)
     tags = {"flywheel.recipe": resolved.name, "prefect.flow_run_id": str(runtime.flow_run.id)}

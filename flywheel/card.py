@@ -17,6 +17,7 @@ import yaml
 
 from flywheel.recipe import Recipe
 from flywheel.runtimes.base import Kind
+from flywheel.sources.base import named_sources
 
 TASKS: Mapping[Kind, str] = {"text": "text-generation", "image": "text-to-image"}
 ROUTES: Mapping[Kind, str] = {"text": "/v1/completions", "image": "/v1/images/generations"}
@@ -224,9 +225,11 @@ def _metrics(facts: CardFacts) -> Mapping[str, Mapping[str, Any]]:
 
 def _sources(facts: CardFacts) -> Sequence[Mapping[str, Any]]:
     """`type`, `path`, `license` and, where ingest ran, `kept`, without the directories of the machine that trained."""
-    read: Sequence[Mapping[str, Any]] = facts.summaries.get("ingest", {}).get("sources", ())
-    named = [(s, str(getattr(s, "path", "") or getattr(s, "dataset", ""))) for s in facts.recipe.data.sources]
-    return read or [{"type": s.type, "path": _bare(path), "license": s.license} for s, path in named]
+    read: Mapping[str, Any] = facts.summaries.get("ingest", {}).get("sources", {})
+    if read:
+        return [{**count, "path": name} for name, count in read.items()]
+    named = named_sources(facts.recipe.data.sources, {})
+    return [{"type": n.source.type, "path": n.name, "license": n.source.license} for n in named]
 
 
 def _bare(path: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from flywheel import artifact, fingerprint
 from flywheel.errors import ArtifactError
+from flywheel.features.table import KINDS
 from flywheel.modalities.rooms import ROOMS
+from flywheel.process import check
 from flywheel.recipe import Recipe, section
+from flywheel.recipe_base import Operation
 from flywheel.sources import base as sources
+from flywheel.sources import snapshots, tombstones
 from flywheel.steps import Step, wheel
+
+SHOWN = 120
+"""Characters of a value that the reason of a miss shows."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +49,15 @@ class Registry(Protocol):
         """Why what the step `register` returned is not so any more; empty while it is."""
 
 
-def plan(recipe: Recipe, store: Path, registry: Registry) -> list[PlannedStep]:
-    """Hit or miss for every step.
+def plan(recipe: Recipe, store: Path, registry: Registry, last: str = "") -> list[PlannedStep]:
+    """Hit or miss for every step, or for those up to `last`.
 
     A hit means that an artifact with this fingerprint stands in the store, that every byte of it is as it was written,
     and that the registry still holds what was registered. Raises SourceError where a source cannot be read.
     """
     planned: dict[str, PlannedStep] = {}
     for step in wheel(recipe):
-        ingredients = own_ingredients(recipe, step, registry.uri)
+        ingredients = own_ingredients(recipe, step, store, registry.uri)
         ingredients |= {f"parent:{p}": planned[p].fingerprint for p in step.parents}
         mark = fingerprint.fingerprint(ingredients)
         reason = _why(recipe, store, step.name, mark, ingredients)
@@ -56,6 +65,8 @@ def plan(recipe: Recipe, store: Path, registry: Registry) -> list[PlannedStep]:
         planned[step.name] = PlannedStep(
             step.name, mark, not (reason or again), reason or again, ingredients, redo=bool(again)
         )
+        if step.name == last:
+            break
     return list(planned.values())
 
 
@@ -68,26 +79,44 @@ def _outdated(step: Step, parents: Sequence[PlannedStep], store: Path, mark: str
     return registry.fault(artifact.load(artifact.location(store, step.name, mark)).summary)
 
 
-def own_ingredients(recipe: Recipe, step: Step, registry: str) -> dict[str, str]:
+def own_ingredients(recipe: Recipe, step: Step, store: Path, registry: str) -> dict[str, str]:
     """Everything that a step is made from but its parents, as it is now."""
     entry = ROOMS[recipe.model.modality]
     by_name = {
         "{room}": (entry.module,),
         "{runtime}": (entry.runtime,),
         "{sources}": tuple(sources.READERS[s.type] for s in recipe.data.sources),
+        "{features}": () if recipe.features is None else (KINDS[recipe.features.type],),
+        "{operations}": check.modules(_operations(recipe)),
     }
     modules = [name for m in step.modules for name in by_name.get(m, (m,))]
     found = fingerprint.of_source(f"tasks.{step.name}", modules)
     for key in step.keys:
         found |= fingerprint.of_values(section(recipe, key), f"recipe:{key}")
     if "sources" in step.inputs:
-        found |= fingerprint.of_files(sources.inputs(recipe.data.sources))
+        roots = snapshots.roots(store, recipe.data.sources)
+        found |= fingerprint.of_files(sources.inputs(recipe.data.sources, roots))
+        if (tombs := store / tombstones.FILE).exists():
+            found |= fingerprint.of_files({tombstones.FILE: artifact.sha256(tombs)})
+    if "operands" in step.inputs:
+        files = {str(p): artifact.sha256(p) for p in check.files(_operations(recipe))}
+        found |= fingerprint.of_files(files)
     if "checkpoint" in step.inputs and recipe.model.path and Path(recipe.model.path).is_dir():
-        root = Path(recipe.model.path)
-        found |= fingerprint.of_files({str(p): artifact.sha256(p) for p in sorted(root.rglob("*")) if p.is_file()})
+        found |= fingerprint.of_files(_tree(Path(recipe.model.path)))
     if "registry" in step.inputs:
         found["registry"] = registry
     return found
+
+
+def _operations(recipe: Recipe) -> list[Operation]:
+    """Every operation that preparing runs."""
+    second = recipe.finetune.process if recipe.finetune is not None else ()
+    return [*recipe.data.process, *recipe.data.augment, *second]
+
+
+def _tree(path: Path) -> dict[str, str]:
+    """Name → sha256 of every file of a directory."""
+    return {str(p): artifact.sha256(p) for p in sorted(path.rglob("*")) if p.is_file()}
 
 
 def _why(recipe: Recipe, store: Path, step: str, mark: str, ingredients: Mapping[str, str]) -> str:
@@ -110,17 +139,43 @@ def differences(old: Mapping[str, str], new: Mapping[str, str], most: int = 4) -
     order = {"recipe": 0, "file": 1, "module": 2, "package": 3, "registry": 4, "parent": 5}
     changed = [n for n in {**old, **new} if old.get(n) != new.get(n)]
     changed.sort(key=lambda n: (order[n.partition(":")[0]], n))
-    words = [_difference(name, old.get(name), new.get(name)) for name in changed[:most]]
-    if len(changed) > most:
-        words.append(f"and {len(changed) - most} more")
+    words = [words for name in changed for words in _difference(name, old.get(name), new.get(name))]
+    if len(words) > most:
+        words[most:] = [f"and {len(words) - most} more"]
     return ", ".join(words)
 
 
-def _difference(name: str, old: str | None, new: str | None) -> str:
+def _difference(name: str, old: str | None, new: str | None) -> Iterator[str]:
     kind, _, what = name.partition(":")
     if kind == "parent":
-        return f"{what} changed"
-    if kind in ("recipe", "package"):
-        return f"{kind} {what}: {old or 'absent'} → {new or 'absent'}"
-    verb = "added" if old is None else "removed" if new is None else "changed"
-    return f"{kind} {what} {verb}".replace("  ", " ")
+        yield f"{what} changed"
+    elif kind == "recipe" and old is not None and new is not None:
+        yield from (f"recipe {change}" for change in _changes(what, json.loads(old), json.loads(new)))
+    elif kind in ("recipe", "package"):
+        yield f"{kind} {what}: {old or 'absent'} → {new or 'absent'}"
+    else:
+        verb = "added" if old is None else "removed" if new is None else "changed"
+        yield f"{kind} {what} {verb}".replace("  ", " ")
+
+
+def _changes(key: str, old: Any, new: Any) -> Iterator[str]:
+    """What differs between two values of a key, down to the items of lists."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() & new.keys():
+        for name in (name for name in {**old, **new} if old.get(name) != new.get(name)):
+            yield from _changes(f"{key}.{name}", old.get(name), new.get(name))
+    elif isinstance(old, list) and isinstance(new, list):
+        before, after = ([json.dumps(item, sort_keys=True) for item in items] for items in (old, new))
+        for verb, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+            if verb != "equal":
+                both = min(j - i, m - k)
+                for place in range(both):
+                    yield from _changes(f"{key}[{k + place}]", old[i + place], new[k + place])
+                yield from (f"{key}: {_short(item)} removed" for item in old[i + both : j])
+                yield from (f"{key}: {_short(item)} added" for item in new[k + both : m])
+    else:
+        yield f"{key}: {_short(old)} → {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps({k: v for k, v in value.items() if v} if isinstance(value, dict) else value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -10,66 +10,14 @@ from __future__ import annotations
 from os.path import expanduser
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
-Operation = str | dict[str, dict[str, JsonValue]]
-"""One processing step: a bare name, or `name: {argument: value}`."""
-
+from flywheel.recipe_base import Operation, Section
+from flywheel.recipe_features import Features
+from flywheel.recipe_sources import Source
 
 Checkpoint = Annotated[str, AfterValidator(expanduser)]
 """A directory, `~` allowed, or a hub id."""
-
-
-class Section(BaseModel):
-    """A closed, immutable part of a recipe."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, allow_inf_nan=False
-    )
-
-
-# ---------------------------------------------------------------- data
-
-
-class CodeSource(Section):
-    """A tree of source-code files."""
-
-    type: Literal["code"]
-    path: str
-    """A directory, or `stdlib` for the standard library of the interpreter that runs the recipe."""
-    include: tuple[str, ...] = ("**/*.py",)
-    """Glob patterns of files to read, relative to `path`."""
-    exclude: tuple[str, ...] = ()
-    """Glob patterns of files to leave out; each file left out is counted as `excluded`."""
-    license: str = "unknown"
-    """SPDX identifier of the licence of these files."""
-    max_bytes: int = Field(default=1_000_000, ge=1)
-    """Larger files are left out and counted as `too_large`."""
-
-
-class TextSource(Section):
-    """Text files, or JSON Lines / CSV / Parquet files with a text column."""
-
-    type: Literal["text"]
-    path: str
-    """A file or a directory of `.txt`, `.md`, `.jsonl`, `.csv` or `.parquet` files."""
-    column: str = "text"
-    """The column that holds the text, for files with columns."""
-    license: str = "unknown"
-    """SPDX identifier of the licence of these files."""
-
-
-class SklearnSource(Section):
-    """A labelled image dataset that comes with scikit-learn."""
-
-    type: Literal["sklearn"]
-    dataset: Literal["digits"] = "digits"
-    """`digits`: 1,797 handwritten digits of 8x8 pixels."""
-    license: str = "CC-BY-4.0"
-    """SPDX identifier of the licence of the dataset."""
-
-
-Source = Annotated[CodeSource | TextSource | SklearnSource, Field(discriminator="type")]
 
 
 class Split(Section):
@@ -81,15 +29,29 @@ class Split(Section):
     """`group` keeps what belongs together (a module, a document) on one side; `label` holds out a share of each."""
 
 
+def _with_arguments(written: Any) -> Any:
+    return {written: {}} if isinstance(written, str) else written
+
+
+Expectation = Annotated[
+    dict[str, dict[str, JsonValue]],
+    BeforeValidator(_with_arguments, json_schema_input_type=str | dict[str, dict[str, JsonValue]]),
+]
+"""A name alone stands for one without arguments."""
+
+
 class Validate(Section):
     """Expectations on the prepared rows, checked with Great Expectations."""
 
-    expectations: tuple[dict[str, dict[str, JsonValue]], ...] = ()
+    expectations: tuple[Expectation, ...] = ()
     """Great Expectations' own names: `- expect_column_values_to_be_unique: {column: digest}`."""
     on_failure: Literal["quarantine", "fail"] = "quarantine"
     """`quarantine` sets failing rows aside with the reason; `fail` stops the run at the first failing row."""
     max_quarantined: float = Field(default=0.05, ge=0, le=1)
     """The suite fails, and the run stops, when more than this share of rows would be set aside."""
+    max_contamination: float | None = Field(default=None, ge=0, le=1)
+    """The run stops when more than this share of the held-out rows share 13 words in a row with training rows, or are
+    nearly the same as one. Empty: not looked at."""
 
 
 class Data(Section):
@@ -101,6 +63,8 @@ class Data(Section):
     """Ordered operations on rows, each with counted drop reasons."""
     split: Split = Split()
     """How held-out rows are chosen."""
+    augment: tuple[Operation, ...] = ()
+    """Operations that add varied copies of training rows, after the split."""
     validate_: Validate = Field(default=Validate(), alias="validate")
     """Expectations that prepared rows must meet."""
 
@@ -143,6 +107,8 @@ class DecoderModel(Section):
     def heads_divide(self) -> DecoderModel:
         if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("hidden_size must divide by num_attention_heads, and that by num_key_value_heads")
+        if not self.path and self.hidden_size // self.num_attention_heads % 16:
+            raise ValueError("hidden_size / num_attention_heads must be a multiple of 16, or onnxruntime cannot run it")
         return self
 
 
@@ -326,6 +292,17 @@ class Deploy(Section):
     """A prompt whose answer proves that the server works. Empty: the modality's own."""
 
 
+class Resources(Section):
+    """What works on the shards of data. It changes how fast rows are prepared, never which."""
+
+    runner: Literal["processes", "prefect", "dask", "ray"] = "processes"
+    """`processes` on this machine; `prefect` maps tasks over shards; `dask` and `ray` by Prefect's task runners."""
+    workers: int | None = Field(default=None, ge=1)
+    """Shards at a time. Empty: one for each core."""
+    address: str | None = None
+    """A running Dask or Ray cluster. Empty: a local one for the time of the step."""
+
+
 class Recipe(Section):
     """One file that drives the whole life of a generative model."""
 
@@ -337,6 +314,8 @@ class Recipe(Section):
     """Seed of everything that is drawn at random."""
     data: Data
     """Where rows come from and what happens to them."""
+    features: Features | None = None
+    """Vectors of the rows, for selection, drift, retrieval and classical baselines. Empty: none are made."""
     model: Model
     """The modality and its architecture or checkpoint."""
     train: Train = Train()
@@ -351,6 +330,8 @@ class Recipe(Section):
     """What is exported and what it must prove."""
     deploy: Deploy = Deploy()
     """How the champion is served and tried."""
+    resources: Resources = Resources()
+    """What works on the shards of data."""
 
 
 def section(recipe: Recipe, dotted: str) -> Any:

@@ -12,12 +12,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from flywheel.cleaning import check_operations
 from flywheel.errors import RecipeError
 from flywheel.modalities.rooms import ROOMS
+from flywheel.process.check import check_operations
 from flywheel.recipe import Recipe
+from flywheel.recipe_base import Operation
 
-MAX_BYTES = 1_000_000
+MAX_SIZE, MAX_DEPTH, MAX_PROBLEMS = 100_000, 50, 20
+"""Characters of a recipe, levels of it, and mistakes told at a time. YAML is slow: a megabyte takes a minute."""
 Place = Callable[[tuple[int | str, ...]], str]
 """Where a key stands, for a message: `recipe.yaml:12: train.max_steps`."""
 
@@ -25,7 +27,8 @@ Place = Callable[[tuple[int | str, ...]], str]
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key.path=value` overrides (values are YAML). Raises RecipeError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_SIZE + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path}", found=str(error), expected="a readable UTF-8 YAML file") from error
     root, data = _parse(path, text)
@@ -45,15 +48,11 @@ def resolve(recipe: Recipe | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _parse(path: Path, text: str) -> tuple[yaml.Node, dict[str, Any]]:
-    """The YAML tree with positions, and its values. Aliases (a bomb of them is short) and doubled keys are refused."""
-    if len(text) > MAX_BYTES:
-        raise RecipeError(f"recipe {path}", found=f"{len(text)} characters", expected=f"at most {MAX_BYTES}")
+    """The YAML tree with positions, and its values."""
+    if len(text) > MAX_SIZE:
+        raise RecipeError(f"recipe {path}", found="a longer text", expected=f"at most {MAX_SIZE} characters")
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                mark = event.start_mark
-                where = f"{path}:{mark.line + 1}" if mark else str(path)
-                raise RecipeError(where, found="a YAML alias", expected="values written out")
+        _refuse_bombs(str(path), text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -61,12 +60,24 @@ def _parse(path: Path, text: str) -> tuple[yaml.Node, dict[str, Any]]:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         found = getattr(error, "problem", None) or str(error)
         raise RecipeError(where, found=found, expected="valid YAML") from error
-    except RecursionError as error:
-        raise RecipeError(str(path), found="nesting too deep to read", expected="a recipe") from error
+    except ValueError as error:  # a number of more digits than Python reads, or a date that is none
+        raise RecipeError(str(path), found=str(error), expected="numbers and dates that can be read") from error
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError(f"{path}:1", found="no mapping at the top level", expected="keys such as name, data, model")
     _refuse_doubled_keys(path, root)
     return root, data
+
+
+def _refuse_bombs(name: str, text: str) -> None:
+    """Refuse aliases (a bomb of them is short) and deep nesting (which takes quadratic time) before a tree is built."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        where = f"{name}:{event.start_mark.line + 1}" if event.start_mark else name
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise RecipeError(where, found="a YAML alias", expected="values written out")
+        if depth > MAX_DEPTH:
+            raise RecipeError(where, found="nesting too deep to read", expected=f"at most {MAX_DEPTH} levels")
 
 
 def _refuse_doubled_keys(path: Path, node: yaml.Node) -> None:
@@ -88,9 +99,10 @@ def _override(data: Any, override: str) -> None:
     if not equals:
         raise RecipeError(f"override {override!r}", expected="KEY.PATH=VALUE", remedy="for example train.max_steps=10")
     try:
+        _refuse_bombs(f"override {override!r:.80}", raw)
         value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}", found=f"value {raw!r}", expected="a YAML value") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"override {override!r:.80}", found=f"value {raw!r:.80}", expected="a YAML value") from error
     *parents, last = [int(k) if k.isdigit() else k for k in dotted.split(".")]
     here = data
     try:
@@ -110,13 +122,27 @@ def _validate(data: Any, place: Place) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems = [_explain(d, place) for d in details if not _follows(d, details)]
+        more = [RecipeError(f"{len(details) - MAX_PROBLEMS} more mistakes")] if len(details) > MAX_PROBLEMS else []
+        details = details[:MAX_PROBLEMS]
+        problems = [explain(d, place) for d in details if not _follows(d, details)] + more
         raise problems[0] if len(problems) == 1 else RecipeError("\n".join(map(str, problems))) from None
-    check_operations(recipe.data.process, "data.process")
+    _check_operations(recipe.data.process, ("data", "process"), place)
+    _check_operations(recipe.data.augment, ("data", "augment"), place)
     if recipe.finetune is not None:
-        check_operations(recipe.finetune.process, "finetune.process")
+        _check_operations(recipe.finetune.process, ("finetune", "process"), place)
     _check_metrics(recipe, place)
     return recipe
+
+
+def _check_operations(operations: Sequence[Operation], keys: tuple[str, str], place: Place) -> None:
+    """Names, arguments and places of operations; the line in the file goes before what is wrong with one of them."""
+    for position, operation in enumerate(operations):
+        try:
+            check_operations([operation], ".".join(keys), position)
+        except RecipeError as error:
+            line, colon, _ = place((*keys, position)).rpartition(": ")
+            thing = f"{line}{colon}{error.thing}"
+            raise RecipeError(thing, found=error.found, expected=error.expected, remedy=error.remedy) from error
 
 
 def _check_metrics(recipe: Recipe, place: Place) -> None:
@@ -141,7 +167,8 @@ def _follows(detail: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
     return detail["type"] == "too_short" and any(inside)
 
 
-def _explain(detail: ErrorDetails, place: Place) -> RecipeError:
+def explain(detail: ErrorDetails, place: Place) -> RecipeError:
+    """A mistake that pydantic found in a recipe, for its writer."""
     loc, context = detail["loc"], detail.get("ctx", {})
     thing = place(loc)
     if detail["type"] == "extra_forbidden":
@@ -155,7 +182,7 @@ def _explain(detail: ErrorDetails, place: Place) -> RecipeError:
         )
     if detail["type"] == "missing":
         return RecipeError(thing, found="the key is missing", expected=f"a value for `{loc[-1]}`")
-    found = f"{detail['input']!r:.80} ({type(detail['input']).__name__})"
+    found = f"{_excerpt(detail['input'])} ({type(detail['input']).__name__})"
     if detail["type"] == "union_tag_invalid":
         tags = [t.strip(" '") for t in str(context["expected_tags"]).split(",")]
         near = difflib.get_close_matches(str(context["tag"]), tags, n=1, cutoff=0.4)
@@ -165,9 +192,19 @@ def _explain(detail: ErrorDetails, place: Place) -> RecipeError:
             expected=f"one of {', '.join(tags)}",
             remedy=f"did you mean `{near[0]}`?" if near else "",
         )
+    if detail["type"] == "union_tag_not_found":
+        key = str(context["discriminator"]).strip(chr(39))
+        return RecipeError(f"{thing}.{key}", found="the key is missing", expected=f"a value for `{key}`")
     return RecipeError(
         thing, found=found, expected=detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     )
+
+
+def _excerpt(value: Any) -> str:
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # a number of more digits than Python writes
+        return "a long number"
 
 
 def _place(path: Path, node: yaml.Node | None, loc: tuple[int | str, ...]) -> str:

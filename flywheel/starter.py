@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import codecs
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,10 +14,16 @@ from typing import Any
 import yaml
 
 from flywheel import recipe_file
+from flywheel.confinement import Caps
 from flywheel.errors import SourceError
+from flywheel.sources.formats import FORMATS
+from flywheel.workers import Pool, Request, value
 
-TEXT, TABLES = {".txt", ".md"}, {".jsonl", ".csv", ".parquet"}
+TABLES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx"}
+TEXTS = {".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".ndjson"}
 ROWS_LOOKED_AT = 50
+LOOKED_AT, BYTES_LOOKED_AT = 1_000, 1 << 20
+"""Files, and bytes of each, that must be UTF-8, or the recipe says `encoding: auto`."""
 SMALL_BYTES = 2_000_000
 """Below this, fewer steps and a smaller vocabulary are enough."""
 
@@ -51,18 +58,26 @@ def look(data: Path) -> Look:
     sizes: Counter[str] = Counter()
     for file in files:
         sizes[file.suffix.lower()] += file.stat().st_size
-    usable = {s: n for s, n in sizes.items() if s == ".py" or s in TEXT | TABLES}
+    usable = {s: n for s, n in sizes.items() if s == ".py" or s in FORMATS}
     if not usable:
         found = ", ".join(f"{s or 'no suffix'}" for s, _ in sizes.most_common(5)) or "an empty directory"
-        raise SourceError(f"data {data}", found=found, expected="files of .py, .txt, .md, .jsonl, .csv or .parquet")
+        raise SourceError(
+            f"data {data}",
+            found=found,
+            expected=f"files of .py, {', '.join(FORMATS)}",
+            remedy=f"write a recipe by hand: `flywheel data preview {data}` shows it for pictures and recordings;"
+            " a database is `{type: sql, url: ..., query: ...}`",
+        )
     suffix = max(usable, key=lambda s: usable[s])
     seen = f"{sum(f.suffix.lower() == suffix for f in files)} {suffix} file(s), {usable[suffix] / 1e6:.1f} MB"
     if suffix == ".py":
         root = data if data.is_dir() else data.parent
         return Look("code", {"type": "code", "path": str(root)}, seen, usable[suffix])
-    source: dict[str, Any] = {"type": "text", "path": str(data)}
-    if suffix in TABLES:
-        source["column"] = _column(next(f for f in files if f.suffix.lower() == suffix))
+    source: dict[str, Any] = {"type": "files", "path": str(data)}
+    if suffix in TEXTS and not all(_is_utf8(f) for f in files[:LOOKED_AT] if f.suffix.lower() == suffix):
+        source["encoding"] = "auto"
+    if suffix in TABLES and (columns := _columns(next(f for f in files if f.suffix.lower() == suffix))):
+        source["columns"] = columns
     return Look("text_causal", source, seen, usable[suffix])
 
 
@@ -95,32 +110,47 @@ evaluate: {{baselines: [ngram]}}
 """
 
 
-def _column(file: Path) -> str:
-    """The column with the longest texts among the first rows."""
+def _is_utf8(file: Path) -> bool:
+    """Whether the start of a file is; one with a byte order mark says by itself what it is."""
+    with file.open("rb") as stream:
+        start = stream.read(BYTES_LOOKED_AT)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def columns_of(argument: Mapping[str, str]) -> dict[str, str]:
+    """What `columns` has to say for a table: nothing for a layout that is recognised, else where the longest texts are.
+
+    Runs in a confined child. Raises SourceError where no column holds text.
+    """
+    from flywheel.sources import formats
+    from flywheel.sources.columns import record_fields
+    from flywheel.sources.parsed import Found, Options
+
+    file = Path(argument["file"])
+    parse = formats.parser(file.name)
+    assert parse is not None  # look() offers known formats alone
+    options = Options("auto")
+    rows = [row.cells for row in islice(parse(file, options), ROWS_LOOKED_AT) if isinstance(row, Found)]
+    if any(record_fields(cells, {})[0] for cells in rows):
+        return {}
     lengths: Counter[str] = Counter()
-    for row in islice(_rows(file), ROWS_LOOKED_AT):
-        lengths.update({k: len(v) for k, v in row.items() if isinstance(k, str) and isinstance(v, str)})
+    for cells in rows:
+        lengths.update({k: len(v) for k, v in cells.items() if isinstance(v, str)})
     if not lengths:
         raise SourceError(f"data {file}", found="no column of text", expected="a column with strings")
-    return lengths.most_common(1)[0][0]
+    return {"text": lengths.most_common(1)[0][0]}
 
 
-def _rows(file: Path) -> Iterable[Mapping[str, Any]]:
-    if file.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
-
-        yield from next(pq.ParquetFile(file).iter_batches(batch_size=ROWS_LOOKED_AT)).to_pylist()
-        return
-    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
-        if file.suffix.lower() == ".csv":
-            import csv
-
-            yield from csv.DictReader(lines)
-            return
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
+def _columns(file: Path) -> dict[str, str]:
+    """A stranger's file is parsed in a confined child."""
+    with tempfile.TemporaryDirectory() as scratch, Pool(1) as pool:
+        request = Request(f"{__name__}:columns_of", {"file": str(file.resolve())}, Caps(scratch))
+        (answer,) = pool([request])
+        found: dict[str, str] = value(answer, f"data {file}")
+    return found

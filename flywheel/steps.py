@@ -16,14 +16,21 @@ class Step:
     keys: tuple[str, ...]
     """Dotted recipe keys that it reads."""
     inputs: tuple[str, ...] = ()
-    """What it reads from outside: `sources`, `checkpoint` (a local `model.path`) or `registry`."""
+    """What it reads from outside: `sources`, `operands` (files that operations name), `checkpoint` or `registry`."""
     modules: tuple[str, ...] = ()
-    """Source that tasks/<name>.py reaches by name only: `{sources}`, `{room}`, `{runtime}`, or outside the core."""
+    """Source that tasks/<name>.py reaches by name only: `{sources}`, `{operations}`, `{features}`, `{room}` and
+    `{runtime}`, or what is outside the core."""
 
 
 _WHEEL = (
     Step("ingest", (), ("data.sources",), ("sources",), ("{sources}",)),
-    Step("prepare", ("ingest",), ("data.process", "data.split", "finetune.process", "seed")),
+    Step(
+        "prepare",
+        ("ingest",),
+        ("data.process", "data.split", "data.augment", "finetune.process", "seed"),
+        ("operands",),
+        ("{operations}",),
+    ),
     Step(
         "validate",
         ("prepare",),
@@ -31,6 +38,7 @@ _WHEEL = (
         (),
         ("infra.expectations", "{room}"),
     ),
+    Step("features", ("validate",), ("features",), (), ("{features}",)),
     Step("train", ("validate",), ("model", "train", "seed"), ("checkpoint",), ("{room}",)),
     Step("finetune", ("train", "validate"), ("finetune", "peft", "seed"), (), ("{room}",)),
     Step("evaluate", ("validate", "train", "finetune"), ("evaluate", "model", "seed"), ("checkpoint",), ("{room}",)),
@@ -49,14 +57,15 @@ _WHEEL = (
 
 def wheel(recipe: Recipe) -> tuple[Step, ...]:
     """The steps of a recipe. Without a second stage `train` is the last one, and takes the adapter."""
+    steps = [step for step in _WHEEL if step.name != "features" or recipe.features is not None]
     if recipe.finetune is not None:
-        return _WHEEL
-    steps = []
-    for step in _WHEEL:
+        return tuple(steps)
+    alone = []
+    for step in steps:
         parents = tuple(dict.fromkeys("train" if p == "finetune" else p for p in step.parents))
         keys = tuple(k for k in step.keys if not k.startswith("finetune"))
         if step.name == "train":
             keys = (*keys, "peft")
         if step.name != "finetune":
-            steps.append(replace(step, parents=parents, keys=keys))
-    return tuple(steps)
+            alone.append(replace(step, parents=parents, keys=keys))
+    return tuple(alone)

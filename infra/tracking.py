@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import json
+import re
 import socket
 import tempfile
 import time
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 KEY, STEP, PARENT, NAME = "flywheel.key", "flywheel.step", "mlflow.parentRunId", "mlflow.runName"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not the one for agents
 SYSTEM_METRICS_SECONDS = 2
+LONGEST_NAME = 250
+"""Characters of a metric's name."""
+_NO_NAME = re.compile(r"[^\w\-. :/]+", re.ASCII)
 
 
 def client(settings: Settings) -> MlflowClient:
@@ -107,7 +111,8 @@ class Run:
         fresh = []
         for row in history:
             step = int(row.get("step", 0))
-            for name, value in row.items():
+            for written, value in row.items():
+                name = metric_name(written)
                 if name == "step" or not isinstance(value, int | float) or (name, step) in self._points:
                     continue
                 self._points.add((name, step))
@@ -218,6 +223,11 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list | tuple) else value
     return result
+
+
+def metric_name(written: str) -> str:
+    """A name that MLflow takes for a metric: an expectation's `f(column="x")` is `f column x`."""
+    return " ".join(_NO_NAME.sub(" ", written).split())[:LONGEST_NAME]
 
 
 def _experiment(settings: Settings, name: str) -> str:

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
 from flywheel.errors import FlywheelError
-from infra.errors import InfraError, TrackingError
+from infra.errors import InfraError, MissingError, StorageError, TrackingError
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -26,9 +26,11 @@ class Policy:
 
 
 POLICIES = {
+    "acquire": Policy(6 * HOUR, 3, ("data",)),
     "ingest": Policy(2 * HOUR, 2, ("data",)),
     "prepare": Policy(2 * HOUR, 1, ("data",)),
     "validate": Policy(HOUR, 1, ("data",)),
+    "features": Policy(6 * HOUR, 1, ("data",)),
     "train": Policy(7 * DAY, 1, ("training",)),
     "finetune": Policy(7 * DAY, 1, ("training",)),
     "evaluate": Policy(DAY, 1, ("evaluation",)),
@@ -50,9 +52,11 @@ class ByFingerprint(CachePolicy):
 
 
 def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again may help: our own errors are about the input and stay, but for a tracking server's."""
+    """Whether trying again may help: our own errors are about the input and stay, but for those of servers."""
     result = state.result(raise_on_failure=False)
-    return isinstance(result, TrackingError) or not isinstance(result, FlywheelError | InfraError)
+    if isinstance(result, TrackingError | StorageError):
+        return not isinstance(result, MissingError)
+    return not isinstance(result, FlywheelError | InfraError)
 
 
 def options(step: str) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +62,7 @@ def perform(job: Job, work: Callable[[Scope], Summary]) -> Reference:
     """
     started, step, store = time.monotonic(), job.step, job.settings.store
     target = artifact.location(store, step.name, step.fingerprint)
-    with artifact.locked(store, step.name, step.fingerprint) as building:
+    with artifact.locked(store, step.name, step.fingerprint) as building, _space(store):
         done = None if step.redo else artifact.intact(target)
         if done is None:
             _refuse_changed(job, "since the run was planned")
@@ -77,10 +80,27 @@ def perform(job: Job, work: Callable[[Scope], Summary]) -> Reference:
     }
 
 
+@contextmanager
+def _space(store: Path) -> Iterator[None]:
+    """Say what to do where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        usage = shutil.disk_usage(store)
+        raise ArtifactError(
+            f"store {store}",
+            found=f"{error}; {usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB are free now",
+            expected="space for what the step makes",
+            remedy="free some space; the same command goes on with what is left to do",
+        ) from error
+
+
 def _refuse_changed(job: Job, when: str) -> None:
     """An artifact stands for the ingredients that were planned: what was made from others must not take its name."""
     step = next(s for s in wheel(job.recipe) if s.name == job.step.name)
-    now = own_ingredients(job.recipe, step, job.settings.tracking_uri)
+    now = own_ingredients(job.recipe, step, job.settings.store, job.settings.tracking_uri)
     planned = {name: value for name, value in job.step.ingredients.items() if not name.startswith("parent:")}
     if now != planned:
         raise ArtifactError(

@@ -8,6 +8,10 @@ import signal
 import pytest
 
 from infra.settings import stay_on_this_machine
+from tests.postgres import postgres_url
+from tests.s3 import s3, s3_server
+
+__all__ = ["postgres_url", "s3", "s3_server"]
 
 # A shell starts what it sends to the background with interrupts ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -88,7 +88,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         {
             "name": "tiny",
             "objective": {"metric": metric},
-            "data": {"sources": [{"type": "text", "path": "unused"}]},
+            "data": {"sources": [{"type": "files", "path": "unused"}]},
             "model": {"modality": name, **sizes},
             "evaluate": {"num_samples": 12, "generation": {"max_new_tokens": 12, "num_inference_steps": 4}},
             "optimize": {"precisions": ["fp32"], "compare_tokens": 24},

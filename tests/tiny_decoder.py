@@ -38,7 +38,7 @@ def build(bundle: Path) -> Tiny:
         {
             "name": "tiny",
             "objective": {"metric": "bits_per_byte"},
-            "data": {"sources": [{"type": "text", "path": "."}]},
+            "data": {"sources": [{"type": "files", "path": "."}]},
             "model": {
                 "modality": "text_causal",
                 "tokenizer": {"vocab_size": 300},

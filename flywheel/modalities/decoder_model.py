@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from flywheel.errors import RecipeError
 from flywheel.modalities.base import Model
 from flywheel.modalities.token_rows import Ids
+from flywheel.modalities.words import words
 from flywheel.recipe import DecoderModel
 
 END = "<|endoftext|>"
@@ -102,10 +103,13 @@ def tokenise(model: Model, texts: Sequence[str], template: bool = False) -> list
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    known = None if template else words(tokenizer)
     found: list[Ids] = []
     for first in range(0, len(texts), 256):  # an encoding takes many times the memory of its ids
-        part = tokenizer.encode_batch_fast(list(texts[first : first + 256]), add_special_tokens=template)
-        found += [np.array(encoding.ids, dtype=np.int64) for encoding in part]
+        part = [(text, None if known is None else known.ids(text)) for text in texts[first : first + 256]]
+        others = [text for text, ids in part if ids is None]
+        encodings = iter(tokenizer.encode_batch_fast(others, add_special_tokens=template))
+        found += [np.array(next(encodings).ids, dtype=np.int64) if ids is None else ids for _, ids in part]
     return found
 
 

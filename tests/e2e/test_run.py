@@ -7,11 +7,15 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flywheel import artifact, recipe_file
 from flywheel.errors import ArtifactError
+from flywheel.features import table
+from flywheel.features.extract import read_vectors
 from flywheel.plan import plan
+from flywheel.record import read_rows
 from infra.registry import Registered
 from infra.settings import Settings
 from tasks.shell import Job, perform
@@ -22,7 +26,10 @@ from tests.recipes import code_files, code_recipe, write
 @pytest.fixture(scope="module")
 def recipe(home: Path) -> Path:
     changes = {"finetune": finetune(), "peft": {"r": 4}, "optimize": {"precisions": ["fp32", "int8"]}}
-    return write(home / "r.yaml", code_recipe(code_files(home / "src"), **changes))
+    changes["features"] = {"type": "tfidf", "max_features": 64}
+    whole = code_recipe(code_files(home / "src"), **changes)
+    whole["data"]["validate"]["max_contamination"] = 1
+    return write(home / "r.yaml", whole)
 
 
 def finetune() -> dict[str, Any]:
@@ -43,8 +50,8 @@ def test_the_report_holds_what_it_promises(report: dict[str, Any]) -> None:
     assert report["recipe"] == "tiny-coder"
     assert report["flow_run_id"]
     assert report["mlflow_run_id"]
-    names = ["ingest", "prepare", "validate", "train", "finetune", "evaluate", "gate", "export", "register", "deploy"]
-    assert [s["name"] for s in report["steps"]] == names
+    first, last = ["ingest", "prepare", "validate", "features"], ["gate", "export", "register", "deploy"]
+    assert [s["name"] for s in report["steps"]] == [*first, "train", "finetune", "evaluate", *last]
     assert all(not s["cached"] and s["reason"] == "never built" for s in report["steps"])
     for metric in report["metrics"].values():
         assert {"value", "low", "high", "better", "baseline", "before"} <= set(metric)
@@ -53,6 +60,25 @@ def test_the_report_holds_what_it_promises(report: dict[str, Any]) -> None:
     assert fp32["tokens_equal"] == fp32["tokens_compared"] >= 128
     assert report["model"] == {"name": "tiny-coder", "version": 1, "alias": "champion", "kind": "text"}
     assert report["served"]["answer"]
+
+
+def test_the_vectoriser_gives_the_same_vectors_again(report: dict[str, Any], home: Path) -> None:
+    marks = {s["name"]: s["fingerprint"] for s in report["steps"]}
+    rows, made = (artifact.location(home / "store", step, marks[step]) for step in ("validate", "features"))
+    ids, vectors = read_vectors(made / "heldout.parquet")
+    heldout = list(read_rows(rows / "heldout.parquet"))
+    assert ids == [row.id for row in heldout]
+    assert np.array_equal(table.load(made / "vectoriser").transform(heldout), vectors)
+
+
+def test_contamination_stands_among_the_metrics_and_on_the_dataset_card(report: dict[str, Any], home: Path) -> None:
+    mark = next(s["fingerprint"] for s in report["steps"] if s["name"] == "validate")
+    made = artifact.location(home / "store", "validate", mark)
+    found = artifact.load(made).summary["contamination"]
+    assert f"{found['rows']} of {found['heldout']} held-out rows" in (made / "DATACARD.md").read_text()
+    with sqlite3.connect(home / "mlflow.db") as db:
+        (logged,) = db.execute("select value from metrics where key = 'contamination.rate'").fetchone()
+    assert logged == pytest.approx(found["rate"])
 
 
 def test_the_weights_are_in_the_registry_once(report: dict[str, Any], home: Path) -> None:
@@ -103,7 +129,7 @@ def test_a_damaged_artifact_is_rebuilt_to_the_same_bytes(
 ) -> None:
     mark = next(s["fingerprint"] for s in report["steps"] if s["name"] == "prepare")
     folder = artifact.location(home / "store", "prepare", mark)
-    before, file = artifact.load(folder).files, folder / "train.parquet"
+    before, file = artifact.load(folder).files, next((folder / "train").glob("*.parquet"))
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)

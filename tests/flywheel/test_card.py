@@ -11,7 +11,7 @@ from flywheel.recipe import Recipe
 RECIPE = {
     "name": "plays",
     "objective": {"metric": "bits_per_byte", "thresholds": {"bits_per_byte": {"beats": "baseline"}}},
-    "data": {"sources": [{"type": "text", "path": "/home/someone/secret place/plays.txt", "license": "CC0-1.0"}]},
+    "data": {"sources": [{"type": "files", "path": "/home/someone/secret place/plays.txt", "license": "CC0-1.0"}]},
     "model": {"modality": "text_causal"},
     "finetune": {"max_steps": 20},
     "peft": {"r": 4},
@@ -22,7 +22,7 @@ SUMMARIES = {
         "read": 1200,
         "kept": 1100,
         "dropped": {"too_large": 60, "empty": 40},
-        "sources": [{"type": "text", "path": "plays.txt", "license": "CC0-1.0", "kept": 1100}],
+        "sources": {"plays.txt": {"type": "files", "license": "CC0-1.0", "read": 1200, "kept": 1100}},
     },
     "prepare": {"read": 1100, "kept": 1000, "dropped": {"near_duplicate": 100}, "train": 900, "heldout": 100},
     "validate": {"read": 1000, "kept": 998, "quarantined": {"not_unique": 2}, "rows": {"train": 899, "heldout": 99}},
@@ -79,7 +79,7 @@ def test_the_front_matter_is_what_a_hub_reads(facts):
 @pytest.mark.parametrize(
     "told",
     [
-        "| `plays.txt` | text | CC0-1.0 | 1,100 |",
+        "| `plays.txt` | files | CC0-1.0 | 1,100 |",
         "**ingest**: 1,200 rows read, 1,100 kept; dropped 100 (too_large 60, empty 40).",
         "quarantined 2 (not_unique 2)",
         "train 899, heldout 99",

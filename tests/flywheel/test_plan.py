@@ -137,3 +137,14 @@ def test_differences_put_the_nearest_cause_first_and_count_the_rest() -> None:
     old = {"parent:a": "1", "recipe:x": "1", "package:torch": "2.0", "module:m": "a", "file:f": "a"}
     new = {"parent:a": "2", "recipe:x": "2", "package:torch": "2.1", "module:m": "b"}
     assert differences(old, new, most=3) == "recipe x: 1 → 2, file f removed, module m changed, and 2 more"
+
+
+def test_differences_name_the_item_of_a_list_that_changed() -> None:
+    old = {"recipe:data.process": '["a", {"b": {"n": 1}}, "c"]', "recipe:data.sources": '[{"path": "a", "weight": 1}]'}
+    new = {"recipe:data.process": '["a", {"b": {"n": 2}}]', "recipe:data.sources": '[{"path": "b", "weight": 1}, "x"]'}
+    assert differences(old, new) == (
+        'recipe data.process[1].b.n: 1 → 2, recipe data.process: "c" removed,'
+        ' recipe data.sources[0].path: "a" → "b", recipe data.sources: "x" added'
+    )
+    other = differences({"recipe:x": '[{"k": {"n": 1}}]'}, {"recipe:x": '["l"]'})
+    assert other == 'recipe x[0]: {"k": {"n": 1}} → "l"'

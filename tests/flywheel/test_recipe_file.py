@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,16 @@ def test_a_written_out_recipe_is_resolved_as_a_file_is(recipe: Path) -> None:
 def test_every_recipe_of_the_project_is_valid() -> None:
     for path in sorted(Path("recipes").glob("*.yaml")):
         assert load(path).name == path.stem
+
+
+def test_an_expectation_without_arguments_is_its_name(recipe: Path) -> None:
+    found = load(recipe, ["data.validate.expectations=[expect_no_train_heldout_leakage]"])
+    assert found.data.validate_.expectations == ({"expect_no_train_heldout_leakage": {}},)
+
+
+def test_an_operation_that_is_wrong_has_a_line(recipe: Path) -> None:
+    assert re.search(r"\.yaml:\d+: data\.process\[0\]: operation", refusal(recipe, "data.process=[exact_dedupe]"))
+
+
+def test_heads_that_cannot_be_exported_are_refused(recipe: Path) -> None:
+    assert "multiple of 16" in refusal(recipe, "model.num_attention_heads=4", "model.num_key_value_heads=4")

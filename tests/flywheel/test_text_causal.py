@@ -38,7 +38,7 @@ def recipe(**model: Any) -> Recipe:
         {
             "name": "tiny",
             "objective": {"metric": "bits_per_byte"},
-            "data": {"sources": [{"type": "text", "path": "unused"}]},
+            "data": {"sources": [{"type": "files", "path": "unused"}]},
             "model": {"modality": "text_causal", "tokenizer": {"vocab_size": 320}, **SIZES, **model},
         }
     )

@@ -36,7 +36,7 @@ def recipe(**changes: Any) -> Recipe:
             "name": "tiny",
             "objective": {"metric": "bits_per_byte"},
             "seed": 7,
-            "data": {"sources": [{"type": "text", "path": "unused"}]},
+            "data": {"sources": [{"type": "files", "path": "unused"}]},
             "model": {"modality": "text_causal"},
             "train": stage | changes,
             "finetune": stage | {"max_steps": 10, "replay": 0.3, "learning_rate": 0.005},
