@@ -9,7 +9,6 @@ none of the environment. Answers are JSON, never pickles.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import resource
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flywheel import landlock, seccomp
+from flywheel.errors import disk_full
 
 MEMORY, SECONDS = 850 << 20, 30.0
 """Bytes and seconds that a confined function may take."""
@@ -237,7 +237,7 @@ def _attempt(raw: Mapping[str, Any]) -> Answer:
 
 def word_for(error: Exception) -> str:
     """The word for what went wrong."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_full(error):
         return "disk_full"
     memory = isinstance(error, MemoryError) or type(error).__name__ == "ArrowMemoryError" or "bad_alloc" in str(error)
     return "memory" if memory else "error"

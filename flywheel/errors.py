@@ -15,6 +15,9 @@ FlywheelError
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+
 
 class FlywheelError(Exception):
     """Base of the tree. `remedy` is one imperative sentence; it may be empty."""
@@ -88,3 +91,14 @@ class RegistryError(FlywheelError):
 
 class ServingError(FlywheelError):
     """A server that cannot start or does not answer."""
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, or came up while such a one was handled."""
+    return any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import artifact
-from flywheel.errors import ArtifactError
+from flywheel.errors import ArtifactError, FlywheelError, disk_full
 from flywheel.plan import PlannedStep, differences, own_ingredients
 from flywheel.recipe import Recipe
 from flywheel.steps import wheel
@@ -85,8 +84,8 @@ def _space(store: Path) -> Iterator[None]:
     """Say what to do where the disk is full."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not disk_full(error) or isinstance(error, FlywheelError):
             raise
         usage = shutil.disk_usage(store)
         raise ArtifactError(

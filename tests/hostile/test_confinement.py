@@ -121,7 +121,7 @@ def test_it_cannot_fill_the_disk(pool: Pool, own: Path, function: Any) -> None:
         (attacks.answer_much, 32 << 20, "output"),
         (attacks.answer_nonsense, None, "crashed"),
         (attacks.close_everything, None, "crashed"),
-        (attacks.nest, None, ("crashed", "memory", "timeout")),
+        (attacks.nest, None, ("crashed", "error", "memory", "timeout")),
     ],
 )
 def test_odd_answers_are_faults(pool: Pool, own: Path, function: Any, argument: Any, fault: Any) -> None:
