@@ -207,7 +207,7 @@ def figures(found: Mapping[str, Any], size: int) -> dict[str, float]:
 def train_tokenizer(home: Path) -> None:
     """A tokenizer as this project makes it, in tokenizer.json."""
     from flywheel.modalities.decoder_model import train_tokenizer
-    from flywheel.recipe import TextCausalModel
+    from flywheel.recipe_models import TextCausalModel
 
     texts = [text for _, text in islice(corpus_texts(home / "corpus"), SAMPLE)]
     config = TextCausalModel.model_validate({"modality": "text_causal", "tokenizer": {"vocab_size": VOCABULARY}})

@@ -7,17 +7,16 @@ under `evaluate.generation`, Great Expectations names under `data.validate`.
 
 from __future__ import annotations
 
-from os.path import expanduser
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue
 
 from flywheel.recipe_base import Operation, Section
 from flywheel.recipe_features import Features
+from flywheel.recipe_models import Model
 from flywheel.recipe_sources import Source
-
-Checkpoint = Annotated[str, AfterValidator(expanduser)]
-"""A directory, `~` allowed, or a hub id."""
+from flywheel.recipe_train import Peft, Sft, Stage
+from flywheel.recipe_tune import Tune
 
 
 class Split(Section):
@@ -69,156 +68,6 @@ class Data(Section):
     """Expectations that prepared rows must meet."""
 
 
-# ---------------------------------------------------------------- model
-
-
-class Tokenizer(Section):
-    """A byte-level BPE tokenizer trained on the training rows."""
-
-    vocab_size: int = Field(default=4096, ge=300, le=262_144)
-    """Number of tokens, special tokens included."""
-
-
-class DecoderModel(Section):
-    """Shared by the decoder-only rooms: an existing checkpoint, or a small architecture from scratch."""
-
-    path: Checkpoint | None = None
-    """A local checkpoint directory or hub id. Empty: train from scratch with the sizes below."""
-    tokenizer: Tokenizer = Tokenizer()
-    """The tokenizer that is trained when there is no checkpoint."""
-    model_type: Literal["llama", "qwen3"] = "llama"
-    """Architecture from scratch; `qwen3` is Llama with normalised queries and keys, which bears larger steps."""
-    hidden_size: int = Field(default=256, ge=16, multiple_of=8)
-    """Width of the residual stream."""
-    intermediate_size: int = Field(default=768, ge=16)
-    """Width of the feed-forward layer."""
-    num_hidden_layers: int = Field(default=6, ge=1)
-    """Number of transformer blocks."""
-    num_attention_heads: int = Field(default=4, ge=1)
-    """Number of query heads; `hidden_size` is divided among them."""
-    num_key_value_heads: int = Field(default=4, ge=1)
-    """Number of key/value heads (grouped-query attention)."""
-    max_position_embeddings: int = Field(default=512, ge=16)
-    """Longest context in tokens."""
-    tie_word_embeddings: bool = True
-    """Share the input and output embedding."""
-
-    @model_validator(mode="after")
-    def heads_divide(self) -> DecoderModel:
-        if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError("hidden_size must divide by num_attention_heads, and that by num_key_value_heads")
-        if not self.path and self.hidden_size // self.num_attention_heads % 16:
-            raise ValueError("hidden_size / num_attention_heads must be a multiple of 16, or onnxruntime cannot run it")
-        return self
-
-
-class TextCausalModel(DecoderModel):
-    """Text, one token after the other."""
-
-    modality: Literal["text_causal"]
-
-
-class CodeModel(DecoderModel):
-    """Source code, one token after the other; scored by whether it parses."""
-
-    modality: Literal["code"]
-
-
-class ImageDiffusionModel(Section):
-    """Class-conditional denoising diffusion on small pictures (a diffusers UNet2DModel)."""
-
-    modality: Literal["image_diffusion"]
-    path: Checkpoint | None = None
-    """A local diffusers pipeline directory. Empty: train from scratch with the sizes below."""
-    sample_size: int = Field(default=8, ge=8, multiple_of=8)
-    """Height and width of the pictures in pixels."""
-    in_channels: Literal[1, 3] = 1
-    """1 for grey, 3 for RGB."""
-    block_out_channels: tuple[int, ...] = (32, 64)
-    """Channels of each resolution, highest resolution first."""
-    layers_per_block: int = Field(default=1, ge=1)
-    """Residual blocks at each resolution."""
-    num_train_timesteps: int = Field(default=1000, ge=10)
-    """Steps of the noise schedule."""
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
-    """Shape of the noise over these steps."""
-    class_dropout_prob: float = Field(default=0.0, ge=0, lt=1)
-    """Share of training pictures shown without their label. Guidance needs it; 0.1 is usual."""
-
-    @model_validator(mode="after")
-    def size_halves(self) -> ImageDiffusionModel:
-        if self.sample_size % 2 ** (len(self.block_out_channels) - 1):
-            raise ValueError("sample_size must halve once for each of block_out_channels but the first")
-        return self
-
-
-Model = Annotated[TextCausalModel | CodeModel | ImageDiffusionModel, Field(discriminator="modality")]
-
-
-# ---------------------------------------------------------------- training
-
-
-class Peft(Section):
-    """A LoRA adapter (names of peft's LoraConfig) for the last training stage; merged into the weights at its end."""
-
-    r: int = Field(default=8, ge=1)
-    """Rank of the update."""
-    lora_alpha: float = Field(default=16, gt=0)
-    """Scale of the update, divided by `r`."""
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the adapter's input."""
-    target_modules: str | tuple[str, ...] = "all-linear"
-    """Names of the layers to adapt, or `all-linear`."""
-
-
-class Train(Section):
-    """One training stage (names of transformers' TrainingArguments)."""
-
-    max_steps: int = Field(default=500, ge=1)
-    """Number of optimizer steps."""
-    per_device_train_batch_size: int = Field(default=16, ge=1)
-    """Rows of a batch on each device."""
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    """Batches added up before each optimizer step."""
-    max_length: int = Field(default=256, ge=8)
-    """Length of a packed row in tokens; ignored by modalities without tokens."""
-    learning_rate: float = Field(default=3e-3, gt=0, le=1)
-    """Peak learning rate."""
-    lr_scheduler_type: Literal["constant", "linear", "cosine", "warmup_stable_decay", "constant_with_warmup"] = "cosine"
-    """Shape of the learning rate over the steps."""
-    lr_scheduler_kwargs: dict[str, JsonValue] = {}
-    """Further arguments of the schedule."""
-    warmup_steps: int = Field(default=50, ge=0)
-    """Steps over which the learning rate rises from zero."""
-    optim: Literal["adamw", "muon"] = "adamw"
-    """`adamw` (fused), or `muon` for the matrices with `adamw` for the rest."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay on matrices."""
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of AdamW's first moment."""
-    adam_beta2: float = Field(default=0.95, ge=0, lt=1)
-    """Decay of AdamW's second moment."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this norm."""
-    bf16: bool = True
-    """Compute in bfloat16 where the device supports it."""
-    torch_compile: bool = True
-    """Compile the model's step; costs about 20 seconds once, kept in a cache."""
-    logging_steps: int = Field(default=20, ge=1)
-    """Steps between two points of the loss curve."""
-    save_steps: int = Field(default=200, ge=1)
-    """Steps between two checkpoints: what a crash may cost."""
-
-
-class Finetune(Train):
-    """A second stage that starts from the weights of `train`, on rows made by `process`."""
-
-    process: tuple[Operation, ...] = ()
-    """Operations that make this stage's rows from the prepared rows, such as `docstring_pairs`."""
-    replay: float = Field(default=0.0, ge=0, lt=1)
-    """Share of this stage's batches taken from the first stage's rows, against forgetting."""
-
-
 # ---------------------------------------------------------------- evaluation, gate, export, deployment
 
 
@@ -248,8 +97,9 @@ class Evaluate(Section):
     """Samples to draw for the metrics that need them."""
     generation: Generation = Generation()
     """How they are drawn."""
-    baselines: tuple[Literal["ngram", "gaussian"], ...] = ()
-    """Simple models fitted to the same training rows, to be beaten: `ngram` for tokens, `gaussian` for pixels."""
+    baselines: tuple[Literal["ngram", "gaussian", "length"], ...] = ()
+    """Simple models fitted to the same training rows, to be beaten: `ngram` for tokens, `gaussian` for pixels,
+    `length` for preferences (the longer answer wins)."""
 
 
 class Threshold(Section):
@@ -293,7 +143,7 @@ class Deploy(Section):
 
 
 class Resources(Section):
-    """What works on the shards of data. It changes how fast rows are prepared, never which."""
+    """What works on the shards of data, and on which devices a model is trained."""
 
     runner: Literal["processes", "prefect", "dask", "ray"] = "processes"
     """`processes` on this machine; `prefect` maps tasks over shards; `dask` and `ray` by Prefect's task runners."""
@@ -301,6 +151,16 @@ class Resources(Section):
     """Shards at a time. Empty: one for each core."""
     address: str | None = None
     """A running Dask or Ray cluster. Empty: a local one for the time of the step."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """What trains: `auto` takes GPUs where there are any; `cuda` refuses a machine without."""
+    accelerators: int = Field(default=1, ge=1)
+    """Devices on each machine that train together, a process on each; batches add up over them."""
+    num_nodes: int = Field(default=1, ge=1)
+    """Machines that train together; they share the directory of the store."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp` holds the whole model on each device; `fsdp` shares weights, gradients and optimizer out among them."""
+    work_pool: str | None = None
+    """Prefect work pool whose workers train, such as `gpu`. Empty: training runs where the lifecycle runs."""
 
 
 class Recipe(Section):
@@ -318,12 +178,14 @@ class Recipe(Section):
     """Vectors of the rows, for selection, drift, retrieval and classical baselines. Empty: none are made."""
     model: Model
     """The modality and its architecture or checkpoint."""
-    train: Train = Train()
+    train: Stage = Sft()
     """The first training stage."""
-    finetune: Finetune | None = None
+    finetune: Stage | None = None
     """An optional second stage."""
     peft: Peft | None = None
     """A LoRA adapter for the last stage."""
+    tune: Tune | None = None
+    """A search over keys of this recipe, by `flywheel tune`. Empty: none."""
     evaluate: Evaluate = Evaluate()
     """What is measured on held-out rows."""
     optimize: Optimize = Optimize()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,13 +14,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flywheel.errors import RecipeError
+from flywheel.methods import rewards
 from flywheel.modalities.rooms import ROOMS
 from flywheel.process.check import check_operations
 from flywheel.recipe import Recipe
 from flywheel.recipe_base import Operation
+from flywheel.recipe_train import Grpo
+from flywheel.recipe_tune import Tune
+from flywheel.steps import wheel
 
 MAX_SIZE, MAX_DEPTH, MAX_PROBLEMS = 100_000, 50, 20
 """Characters of a recipe, levels of it, and mistakes told at a time. YAML is slow: a megabyte takes a minute."""
+TRIED = ("ingest", "prepare", "validate", "train", "finetune", "evaluate")
+"""The steps of a trial of `flywheel tune`: what comes before the gate and changes what is measured."""
 Place = Callable[[tuple[int | str, ...]], str]
 """Where a key stands, for a message: `recipe.yaml:12: train.max_steps`."""
 
@@ -103,18 +110,29 @@ def _override(data: Any, override: str) -> None:
         value = yaml.safe_load(raw)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"override {override!r:.80}", found=f"value {raw!r:.80}", expected="a YAML value") from error
-    *parents, last = [int(k) if k.isdigit() else k for k in dotted.split(".")]
-    here = data
+    _put(data, dotted, value, f"override {override!r}")
+
+
+def keys(dotted: str) -> list[int | str]:
+    """The parts of a key: `data.process[2].near_dedup` and `data.process.2.near_dedup` are the same."""
+    parts = dotted.replace("[", ".").replace("]", "").split(".")
+    return [int(part) if part.isdigit() else part for part in parts]
+
+
+def _put(data: Any, dotted: str, value: Any, thing: str) -> None:
+    """Set a key; a name alone in a list becomes one with arguments where the key leads into it."""
+    *parents, last = keys(dotted)
+    here: Any = data
     try:
         for key in parents:
             if isinstance(here, dict) and here.get(key) is None:
                 here[key] = {}
+            elif isinstance(here, list) and isinstance(key, int) and isinstance(here[key], str):
+                here[key] = {here[key]: {}}
             here = here[key]
         here[last] = value
     except (KeyError, IndexError, TypeError) as error:
-        raise RecipeError(
-            f"override {override!r}", found=f"no place for {dotted}", expected="an existing key"
-        ) from error
+        raise RecipeError(thing, found=f"no place for {dotted}", expected="an existing key") from error
 
 
 def _validate(data: Any, place: Place) -> Recipe:
@@ -126,12 +144,77 @@ def _validate(data: Any, place: Place) -> Recipe:
         details = details[:MAX_PROBLEMS]
         problems = [explain(d, place) for d in details if not _follows(d, details)] + more
         raise problems[0] if len(problems) == 1 else RecipeError("\n".join(map(str, problems))) from None
+    _check_rest(recipe, place)
+    if recipe.tune is not None:
+        _check_space(recipe.tune, data, place)
+    return recipe
+
+
+def _check_rest(recipe: Recipe, place: Place) -> None:
+    """What is known beyond the schema."""
     _check_operations(recipe.data.process, ("data", "process"), place)
     _check_operations(recipe.data.augment, ("data", "augment"), place)
     if recipe.finetune is not None:
         _check_operations(recipe.finetune.process, ("finetune", "process"), place)
+    _check_stages(recipe, place)
     _check_metrics(recipe, place)
-    return recipe
+
+
+def _check_stages(recipe: Recipe, place: Place) -> None:
+    """What a stage may have here: a method that fits the modality, and of `finetune` alone other rows."""
+    modality = recipe.model.modality
+    fitting = ROOMS[modality].methods
+    for name, stage in (("train", recipe.train), ("finetune", recipe.finetune)):
+        if isinstance(stage, Grpo):
+            rewards.check(stage.reward_funcs)
+        method = getattr(stage, "method", None)
+        if method is not None and method not in fitting:
+            raise RecipeError(
+                place((name, "method")),
+                found=f"{method!r}",
+                expected=f"one of {', '.join(fitting)} ({modality})",
+                remedy="choose one of them, or leave the key out to learn rows as they are",
+            )
+    for key in ("process", "replay"):
+        if getattr(recipe.train, key, None):
+            raise RecipeError(
+                place(("train", key)),
+                found=f"`{key}` in the first stage",
+                expected="it under `finetune` alone",
+                remedy="move it to `finetune`" + (", or to `data.process`" if key == "process" else ""),
+            )
+
+
+def _check_space(tune: Tune, data: Any, place: Place) -> None:
+    """Every key of a search must be one that a trial reads, and admit all of its values: each is put in and checked."""
+    seen: dict[tuple[int | str, ...], str] = {}
+    for key, values in tune.space.items():
+        where = place(("tune", "space", key))
+        if (twin := seen.setdefault(tuple(keys(key)), key)) != key:
+            raise RecipeError(where, found=f"the same key as `{twin}`", expected="each key once")
+        for value in values.probes:
+            changed = copy.deepcopy(data)
+            changed["tune"] = None
+            _put(changed, key, value, where)
+            _check_point(changed, key, where, alone=len(tune.space) == 1)
+
+
+def _check_point(data: Any, key: str, where: str, *, alone: bool) -> None:
+    """One value of one searched key. What only has to fit to other keys is told of later, where those change too."""
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        details = [d for d in error.errors(include_url=False) if alone or d["type"] != "value_error"]
+        if details:
+            raise explain(details[0], lambda _: where) from None
+        return
+    _check_rest(recipe, lambda _: where)
+    read = [keys(k) for step in wheel(recipe) for k in step.keys if step.name in TRIED]
+    if not any(all(a == b for a, b in zip(k, keys(key), strict=False)) for k in read):
+        known = sorted({str(k[0]) for k in read})
+        raise RecipeError(
+            where, found="a key that does not change what is measured", expected=f"one below {', '.join(known)}"
+        )
 
 
 def _check_operations(operations: Sequence[Operation], keys: tuple[str, str], place: Place) -> None:
@@ -150,6 +233,8 @@ def _check_metrics(recipe: Recipe, place: Place) -> None:
     known = ROOMS[recipe.model.modality].metrics
     named = [("objective", "metric", recipe.objective.metric)]
     named += [("objective", "thresholds", name) for name in recipe.objective.thresholds]
+    if recipe.tune is not None and recipe.tune.metric is not None:
+        named.append(("tune", "metric", recipe.tune.metric))
     for *loc, name in named:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -184,20 +269,36 @@ def explain(detail: ErrorDetails, place: Place) -> RecipeError:
         return RecipeError(thing, found="the key is missing", expected=f"a value for `{loc[-1]}`")
     found = f"{_excerpt(detail['input'])} ({type(detail['input']).__name__})"
     if detail["type"] == "union_tag_invalid":
-        tags = [t.strip(" '") for t in str(context["expected_tags"]).split(",")]
+        key = _discriminator(context)
+        tags = _choices(loc, key)
         near = difflib.get_close_matches(str(context["tag"]), tags, n=1, cutoff=0.4)
         return RecipeError(
-            f"{thing}.{str(context['discriminator']).strip(chr(39))}",
+            place((*loc, key)),
             found=repr(context["tag"]),
             expected=f"one of {', '.join(tags)}",
             remedy=f"did you mean `{near[0]}`?" if near else "",
         )
     if detail["type"] == "union_tag_not_found":
-        key = str(context["discriminator"]).strip(chr(39))
+        key = _discriminator(context)
         return RecipeError(f"{thing}.{key}", found="the key is missing", expected=f"a value for `{key}`")
     return RecipeError(
         thing, found=found, expected=detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     )
+
+
+def _discriminator(context: Mapping[str, Any]) -> str:
+    """The key that says which arm of a union is meant; pydantic names one that a function reads `_key()`."""
+    return str(context["discriminator"]).strip("'").removeprefix("_").removesuffix("()")
+
+
+def _choices(loc: tuple[int | str, ...], key: str) -> list[str]:
+    """The values of a key over all arms of the union at `loc`."""
+    found: list[str] = []
+    for model in _models(loc):
+        if key in model.model_fields:
+            arms = _arms(model.model_fields[key].annotation)
+            found += [str(value) for arm in arms if get_origin(arm) is Literal for value in get_args(arm)]
+    return list(dict.fromkeys(found))
 
 
 def _excerpt(value: Any) -> str:
@@ -232,11 +333,15 @@ def _child(node: yaml.Node | None, part: int | str) -> tuple[int, yaml.Node] | N
 
 def _known_keys(loc: tuple[int | str, ...]) -> set[str]:
     """The keys that the schema admits at `loc`."""
+    return {field.alias or name for model in _models(loc) for name, field in model.model_fields.items()}
+
+
+def _models(loc: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """The sections that may stand at `loc`."""
     here: Any = Recipe
     for part in loc:
         here = _step(here, part)
-    models = [m for m in _arms(here) if isinstance(m, type) and issubclass(m, BaseModel)]
-    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+    return [m for m in _arms(here) if isinstance(m, type) and issubclass(m, BaseModel)]
 
 
 def _step(annotation: Any, part: int | str) -> Any:
@@ -250,7 +355,7 @@ def _step(annotation: Any, part: int | str) -> Any:
         for name, field in arm.model_fields.items():
             if part in (name, field.alias):
                 return field.annotation
-            if len(arms) > 1 and get_origin(field.annotation) is Literal and part in get_args(field.annotation):
+            if len(arms) > 1 and any(part in get_args(v) for v in _arms(field.annotation) if get_origin(v) is Literal):
                 return arm
     return annotation
 

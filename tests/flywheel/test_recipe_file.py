@@ -124,3 +124,29 @@ def test_an_operation_that_is_wrong_has_a_line(recipe: Path) -> None:
 
 def test_heads_that_cannot_be_exported_are_refused(recipe: Path) -> None:
     assert "multiple of 16" in refusal(recipe, "model.num_attention_heads=4", "model.num_key_value_heads=4")
+
+
+def test_an_unknown_method_is_answered_with_all_of_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", code_recipe(tmp_path, train={"method": "pretrian"}))
+    text, line = refusal(path), path.read_text().splitlines().index("  method: pretrian") + 1
+    assert f"r.yaml:{line}: train.method" in text
+    assert "one of pretrain, sft, dpo, kto, orpo, reward, grpo, distill" in text
+    assert "did you mean `pretrain`?" in text
+
+
+def test_keys_of_a_method_are_those_of_its_own(recipe: Path) -> None:
+    text = refusal(recipe, "finetune.process=[]", "train.method=dpo", "train.replay=0.1")
+    assert "unknown key `replay`" in text
+    assert "beta" in text
+    assert "num_generations" not in text
+
+
+def test_a_method_must_fit_the_modality(recipe: Path) -> None:
+    text = refusal(recipe, "train.method=reward")
+    assert "train.method" in text
+    assert "sft, pretrain, dpo, kto, orpo, grpo, distill (code)" in text
+
+
+@pytest.mark.parametrize("override", ["train.replay=0.1", "train.process=[docstring_pairs]"])
+def test_the_first_stage_has_no_rows_of_another(recipe: Path, override: str) -> None:
+    assert "it under `finetune` alone" in refusal(recipe, override)

@@ -130,7 +130,7 @@ def test_long_texts_are_learnt_to_their_end() -> None:
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder of our own, as training writes it."""
     from flywheel.modalities import decoder_model
-    from flywheel.recipe import DecoderModel
+    from flywheel.recipe_models import DecoderModel
 
     directory = tmp_path_factory.mktemp("decoder")
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
