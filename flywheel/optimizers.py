@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from flywheel.recipe import Train
+from flywheel.recipe_train import Train
 
 
 def build(module: nn.Module, config: Train) -> torch.optim.Optimizer:

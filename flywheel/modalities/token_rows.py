@@ -6,29 +6,36 @@ then keeps the sequences of a row from seeing each other (an all-ones mask would
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from flywheel.artifact import publish
 from flywheel.packing import pack
+from flywheel.record import LeftOut
 
 IGNORED = -100
 """The label that cross-entropy leaves out."""
+COLUMNS = ("input_ids", "labels", "position_ids")
 Ids = NDArray[np.int64]
 Piece = tuple[Ids, Ids]
 """Token ids and labels of one sequence, both (length,). The label of its first token is never used."""
-
-log = logging.getLogger(__name__)
 
 
 class TokenRows(Dataset[dict[str, torch.Tensor]]):
     """Packed rows: `input_ids`, `labels` and `position_ids`, each of shape (max_length,)."""
 
-    def __init__(self, sequences: Sequence[Piece], max_length: int, pad: int) -> None:
+    def __init__(self, sequences: Sequence[Piece], max_length: int, pad: int, left_out: Sequence[LeftOut] = ()) -> None:
+        self.left_out = left_out
+        """Rows that are in no sequence."""
         rows = pack([len(ids) for ids, _ in sequences], max_length)
         shape = (len(rows), max_length)
         self.input_ids = np.full(shape, pad, dtype=np.int32)
@@ -44,12 +51,51 @@ class TokenRows(Dataset[dict[str, torch.Tensor]]):
                 at = end
             self.position_ids[row, at:] = np.arange(max_length - at)
 
+    @classmethod
+    def open(cls, directory: Path) -> TokenRows:
+        """What `save` wrote, read from the disk as it is needed: processes share it, and it takes no memory."""
+        rows = cls.__new__(cls)
+        rows.input_ids, rows.labels, rows.position_ids = (
+            np.load(directory / f"{name}.npy", mmap_mode="r") for name in COLUMNS
+        )
+        rows.left_out = [LeftOut(**row) for row in json.loads((directory / "left_out.json").read_text())]
+        return rows
+
+    def save(self, directory: Path) -> None:
+        """Write a new directory, whole and durable or not at all."""
+        draft = directory.with_name(f".{directory.name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        for name in COLUMNS:
+            np.save(draft / f"{name}.npy", getattr(self, name))
+        (draft / "left_out.json").write_text(json.dumps([asdict(row) for row in self.left_out]))
+        publish(draft, directory)
+
     def __len__(self) -> int:
         return len(self.input_ids)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        arrays = {"input_ids": self.input_ids, "labels": self.labels, "position_ids": self.position_ids}
-        return {name: torch.as_tensor(array[index], dtype=torch.long) for name, array in arrays.items()}
+        return {name: torch.from_numpy(getattr(self, name)[index].astype(np.int64)) for name in COLUMNS}
+
+
+def kept(
+    directory: Path, make: Callable[[], Any], together: Callable[[], object] | None = None, leads: bool = True
+) -> Any:
+    """The features in `directory`; where there are none, what `make` gives, kept there if it is TokenRows.
+
+    A resumed run does not make them again. Where several processes train together all call this, `together` waits for
+    all of them, and the one that `leads` makes them for the others.
+    """
+    made = None
+    if leads and not directory.exists():
+        made = make()
+        if isinstance(made, TokenRows):
+            made.save(directory)
+    if together is not None:
+        together()
+    if directory.exists():
+        return TokenRows.open(directory)
+    return make() if made is None else made
 
 
 def windows(documents: Iterable[Ids], max_length: int) -> Iterator[Piece]:
@@ -61,24 +107,19 @@ def windows(documents: Iterable[Ids], max_length: int) -> Iterator[Piece]:
             yield piece, piece
 
 
-def pairs(prompts: Sequence[Ids], completions: Sequence[Ids], max_length: int) -> Iterator[Piece]:
+def pair(prompt: Ids, completion: Ids, max_length: int) -> Piece | None:
     """Prompt and completion as one sequence whose labels are the completion alone.
 
-    Where it is too long the prompt is shortened; a pair whose completion leaves no room for a prompt is left out.
+    Where it is too long the prompt is shortened; None where the completion leaves no room for a prompt.
     """
-    left_out = 0
-    for prompt, completion in zip(prompts, completions, strict=True):
-        room = max_length - len(completion)
-        if room < 2:
-            left_out += 1
-            continue
-        kept = shorten(prompt, room)
-        yield (
-            np.concatenate([kept, completion]),
-            np.concatenate([np.full(len(kept), IGNORED, dtype=np.int64), completion]),
-        )
-    if left_out:
-        log.warning("%d pairs were left out: their completion alone is longer than %d tokens", left_out, max_length - 2)
+    room = max_length - len(completion)
+    if room < 2:
+        return None
+    kept = shorten(prompt, room)
+    return (
+        np.concatenate([kept, completion]),
+        np.concatenate([np.full(len(kept), IGNORED, dtype=np.int64), completion]),
+    )
 
 
 def shorten(prompt: Ids, room: int) -> Ids:
