@@ -171,6 +171,15 @@ def publish(draft: Path, target: Path) -> None:
     _fsync(target.parent)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file durably in one move."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_bytes(content)
+    _fsync(draft)
+    draft.rename(path)
+    _fsync(path.parent)
+
+
 def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -8,49 +8,71 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from flywheel.artifact import publish, sha256
 
 MANIFEST = "manifest.json"
-_PREFIX = "checkpoint-"
+PREFIX = "checkpoint-"
+KEPT = 2
+"""Newest checkpoints that are kept: where one is damaged, the other is continued."""
 
 
-def save(root: Path, step: int, write: Callable[[Path], None], keep: int = 2) -> Path:
-    """Let `write` fill a directory for this step, publish it whole, and keep only the newest `keep` checkpoints."""
-    target, aside = root / f"{_PREFIX}{step}", root / f".{_PREFIX}{step}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+def save(
+    root: Path,
+    at: int,
+    write: Callable[[Path], None],
+    keep: Collection[int] = (),
+    together: Callable[[], object] | None = None,
+    leads: bool = True,
+) -> Path:
+    """Let `write` fill a directory for step `at` and publish it whole; the newest KEPT and the steps in `keep` stay.
+
+    Where several processes write one checkpoint, all call this, `together` waits for all of them, and one `leads`.
+    """
+    wait = together or (lambda: None)
+    target, aside = root / f"{PREFIX}{at}", root / f".{PREFIX}{at}"
+    if leads:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    wait()
     write(aside)
-    files = {str(p.relative_to(aside)): sha256(p) for p in sorted(aside.rglob("*")) if p.is_file()}
-    (aside / MANIFEST).write_text(json.dumps(files, indent=1))
-    publish(aside, target)
-    for old in _numbered(root)[keep:]:
-        shutil.rmtree(old)
+    wait()
+    if leads:
+        files = {str(p.relative_to(aside)): sha256(p) for p in sorted(aside.rglob("*")) if p.is_file()}
+        (aside / MANIFEST).write_text(json.dumps(files, indent=1))
+        publish(aside, target)
+        for old in all_in(root)[KEPT:]:
+            if step(old) not in keep:
+                shutil.rmtree(old)
+    wait()
     return target
 
 
 def newest(root: Path) -> tuple[int, Path] | None:
     """Step and directory of the newest checkpoint that is whole, or None. Torn ones are passed over."""
-    for path in _numbered(root):
-        if _whole(path):
-            return _step(path), path
+    for path in all_in(root):
+        if whole(path):
+            return step(path), path
     return None
 
 
-def _numbered(root: Path) -> list[Path]:
-    found = [p for p in root.glob(f"{_PREFIX}*") if p.name.removeprefix(_PREFIX).isdecimal()]
-    return sorted(found, key=_step, reverse=True)
+def all_in(root: Path) -> list[Path]:
+    """Directories of checkpoints, newest first, whole or not."""
+    found = [p for p in root.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(found, key=step, reverse=True)
 
 
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix(_PREFIX))
-
-
-def _whole(path: Path) -> bool:
+def whole(path: Path) -> bool:
+    """Whether every file of a checkpoint is there and as it was written."""
     try:
         files = json.loads((path / MANIFEST).read_text())
         return bool(files) and all(sha256(path / name) == digest for name, digest in files.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def step(path: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(path.name.removeprefix(PREFIX))

@@ -1,180 +1,313 @@
-"""The loop of training steps: `transformers.Trainer` with a room's losses, whole checkpoints and a quiet voice."""
+"""The loop of training steps: the `transformers.Trainer` of a method, with whole checkpoints and exact resumption.
+
+Everything that the next step depends on is in a checkpoint: trainable weights and buffers, optimizer, schedule, random
+number generators of every process, position in the data, moving averages, recent losses, the best loss so far. So a
+resumed run ends with the bits of an uninterrupted one, on the same kind of machine and number of threads.
+"""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Mapping
-from functools import cache
+import json
+import shutil
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
-from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from safetensors.torch import load_file, save_file
+from torch import distributed, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import PrinterCallback
 
 from flywheel import checkpoint, optimizers
-from flywheel.errors import TrainingError
-from flywheel.modalities.base import Modality
-from flywheel.progress import Progress
-from flywheel.recipe import Train
+from flywheel.methods.base import Made
+from flywheel.recipe_train import Train
+from flywheel.sharding import sharding
+from flywheel.voice import Voice
+from flywheel.watch import RolledBack, Watch
 
-Losses = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
+WEIGHTS, AVERAGE, STATE, OURS = "model.safetensors", "average.safetensors", "trainer_state.json", "loop-{}.json"
+STOP = threading.Event()
+"""Set when the process is asked to end: the loop writes a checkpoint after the present step and stops."""
 
-_WEIGHTS, _STATE = "model.safetensors", "trainer_state.json"
-_log = logging.getLogger(__name__)
+
+class Stopped(Exception):
+    """Training was asked to end before its last step; it continues from the checkpoint that it left."""
 
 
 class Loop:
-    """The steps of one stage on one module, resumed from the newest whole checkpoint in `work`."""
+    """The steps of one stage, resumed from the newest whole checkpoint in `work`."""
 
-    def __init__(self, room: Modality, module: torch.nn.Module, config: Train, seed: int, work: Path) -> None:
-        self._room, self._module, self._config, self._seed, self._work = room, module, config, seed, work
-        self.tokens_per_second = 0.0
-        """Steady speed of this process, the first interval with its compilation left out; 0 without tokens."""
+    def __init__(self, made: Made, module: nn.Module, config: Train, work: Path, voice: Voice) -> None:
+        self.made, self.config, self.work, self.voice = made, config, work, voice
+        self.module = module if made.objective is None else made.objective
+        self.watch = Watch(work, config.max_loss_spike)
+        self.average: dict[str, torch.Tensor] = {}
+        self.best: tuple[int, float] | None = None
+        """Step and value of the best loss on held-out rows."""
+        self.worse = 0
+        """Measurements since then."""
+        self.steps = 0
+        """Steps that were made in the end."""
+        self.shared_out = False
+        """Whether each process holds but its part of the weights."""
 
-    def run(self, batches: Dataset[Any], progress: Progress) -> list[dict[str, float]]:
-        """Train in place on batches in their order. Returns the loss curve: {step, loss, learning_rate}."""
-        voice = _Voice(progress)
-        trainer = _Trainer(
-            model=self._module,
-            args=_arguments(self._config, self._seed, self._work),
-            train_dataset=batches,
-            data_collator=self._room.collate,
-            optimizers=(optimizers.build(self._module, self._config), None),
-            callbacks=[voice],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.begin(self._room.losses, self._config, voice)
-        found = checkpoint.newest(self._work)
-        if found is None:
-            trainer.train()
-        elif found[0] < self._config.max_steps:
-            trainer.train(resume_from_checkpoint=str(found[1]))
+    def run(self, seed: int, strategy: str) -> list[dict[str, float]]:
+        """Train in place. Returns the curve: {step, loss, learning_rate, grad_norm}, and {step, eval_loss}.
+
+        Raises RolledBack where a step went wrong and Stopped where STOP was set: both continue when run again.
+        """
+        trainer = self._trainer(seed, strategy)
+        found = checkpoint.newest(self.work)
+        done = found is not None and found[0] >= trainer.state.max_steps
+        if found is not None and done and not trainer.is_fsdp_enabled:
+            trainer.restore(found[1])
         else:
-            load_model(self._module, found[1] / _WEIGHTS)
-            trainer.state = TrainerState.load_from_json(str(found[1] / _STATE))
-        self.tokens_per_second = voice.tokens_per_second
-        return [{k: e[k] for k in ("step", "loss", "learning_rate")} for e in trainer.state.log_history if "loss" in e]
+            trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+        if STOP.is_set() and trainer.state.global_step < trainer.state.max_steps and not self.gives_up:
+            raise Stopped
+        self._choose(trainer)
+        self.shared_out = trainer.is_fsdp_enabled
+        self.steps = trainer.state.global_step
+        curve = ("step", "loss", "learning_rate", "grad_norm", "eval_loss")
+        return [
+            {k: e[k] for k in curve if k in e} for e in trainer.state.log_history if e.keys() & {"loss", "eval_loss"}
+        ]
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether the loss on held-out rows has not become better for long enough."""
+        patience = self.config.early_stopping_patience
+        return patience is not None and self.worse >= patience
 
-class _Trainer(Trainer):
-    """Sums the losses of a room, and writes checkpoints whole."""
+    def measured(self, step: int, loss: float) -> bool:
+        """Take a measurement of the loss on held-out rows. Whether it is the best one so far."""
+        better = self.best is None or loss < self.best[1]
+        self.best, self.worse = ((step, loss), 0) if better else (self.best, self.worse + 1)
+        return better
 
-    model: torch.nn.Module
-    loss_is_scaled_for_ga = False
-
-    def begin(self, losses: Losses, config: Train, voice: _Voice) -> None:
-        device = self.args.device
-        self._losses: Losses = losses
-        if config.torch_compile and _compiles(device.type):
-            self._losses = torch.compile(losses, dynamic=False)
-        self._bf16 = config.bf16 and _computes_bf16(device.type)
-        self._voice = voice
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        self._voice.tokens += inputs["input_ids"].numel() if "input_ids" in inputs else 0
-        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._bf16):
-            loss = torch.stack(list(self._losses(model, inputs).values())).sum()
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"training, step {self.state.global_step + 1} of {self.state.max_steps}",
-                found=f"a loss of {loss.item()}",
-                expected="a finite number",
-                remedy="lower learning_rate or raise warmup_steps",
+    def update_average(self) -> None:
+        """Move the averages towards the weights."""
+        if self.config.ema_decay is not None:
+            trained = dict(_trained(self.module))
+            torch._foreach_lerp_(
+                [self.average[name] for name in trained], list(trained.values()), 1 - self.config.ema_decay
             )
+
+    def _trainer(self, seed: int, strategy: str) -> Exact:
+        cls: type[Exact] = type(f"Exact{self.made.trainer.__name__}", (Exact, self.made.trainer), {})
+        arguments = self.made.arguments(
+            **{**_common(self.config), **sharding(strategy), **self.made.settings},
+            output_dir=str(self.work),
+            seed=seed,
+        )
+        trainer = cls(model=self.module, args=arguments, **self.made.inputs)
+        trainer.remove_callback(PrinterCallback)
+        trainer.loop = self
+        trainer.add_callback(_Steps(trainer))
+        # The number of steps, which only the data tell where the recipe gives epochs.
+        *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+        trainer.state.max_steps = steps
+        if self.config.ema_decay is not None:
+            self.average = {name: value.detach().clone() for name, value in _trained(self.module)}
+        return trainer
+
+    def _choose(self, trainer: Exact) -> None:
+        """Put the result into the module: the best checkpoint, the averages, or the weights as they are."""
+        if self.config.load_best_model_at_end and self.best and self.best[0] != trainer.state.global_step:
+            best = self.work / f"{checkpoint.PREFIX}{self.best[0]}"
+            if not checkpoint.whole(best):
+                for path in checkpoint.all_in(self.work):
+                    shutil.rmtree(path)
+                raise RolledBack(f"the best checkpoint, {best.name}, is damaged")
+            trainer.load_weights(best)
+        if self.average:
+            load_into(self.module, self.average)
+
+
+class Exact(Trainer):
+    """What the trainer of every method gets: whole checkpoints, exact resumption, no step with a loss that is none."""
+
+    model: nn.Module
+    loop: Loop
+    loss_is_scaled_for_ga = False
+    _step_loss: torch.Tensor | None = None
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = optimizers.build(self.model if model is None else model, self.loop.config)
+        return self.optimizer
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        if self.loop.watch.skipped(self.state.global_step + 1):
+            return torch.zeros((), device=self.args.device)
+        self.loop.voice.count(inputs)
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._step_loss = loss if self._step_loss is None else self._step_loss + loss
+        if self.accelerator.gradient_state.sync_gradients:
+            self._judge(self._step_loss)
+            self._step_loss = None
         return loss
+
+    def _judge(self, loss: torch.Tensor) -> None:
+        """All processes judge the mean of their losses, and end together where one is asked to."""
+        if self.args.world_size > 1:
+            said = torch.stack(
+                [loss.float() / self.args.world_size, torch.tensor(float(STOP.is_set()), device=loss.device)]
+            )
+            distributed.all_reduce(said)
+            loss = said[0]
+            if said[1].item():
+                STOP.set()
+        try:
+            self.loop.watch.judge(self.state.global_step + 1, loss.item(), leads=self.args.process_index == 0)
+        except RolledBack:
+            if self.args.world_size > 1:
+                distributed.barrier()  # the skip is written down before anyone leaves
+            raise
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # nobody reads the estimate, and making it walks all parameters at every step
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        save_model(self.model, str(Path(output_dir or self.args.output_dir or ".") / _WEIGHTS))
+        """Trainable weights and buffers. What is shared out among processes `_save_optimizer_and_scheduler` writes."""
+        if not self.is_fsdp_enabled:
+            save_file(dict(_kept(self.model)), Path(output_dir or ".") / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_model(self.model, Path(resume_from_checkpoint) / _WEIGHTS)
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_into(self.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+
+    def load_weights(self, directory: Path) -> None:
+        """The weights of a checkpoint, and their averages."""
+        self._load_from_checkpoint(str(directory), self.model_wrapped)
+        if self.loop.average:
+            self.loop.average = self._averages(directory)
+
+    def _averages(self, directory: Path) -> dict[str, torch.Tensor]:
+        return {name: value.to(self.args.device) for name, value in load_file(directory / AVERAGE).items()}
+
+    def restore(self, directory: Path) -> None:
+        """Everything that the result depends on, of a checkpoint after the last step."""
+        self.load_weights(directory)
+        self.state = TrainerState.load_from_json(str(directory / STATE))
+        self.take_up(directory)
+
+    def take_up(self, directory: Path) -> None:
+        """The loop's own part of a checkpoint."""
+        ours = json.loads((directory / OURS.format(self.args.process_index)).read_text())
+        self.loop.watch.load(ours["recent"])
+        self.loop.best, self.loop.worse = ours["best"] and tuple(ours["best"]), ours["worse"]
+        self._tr_loss = torch.tensor(ours["loss_sum"], device=self.args.device)
+        self._globalstep_last_logged = ours["last_logged"]
+        if self.loop.average:
+            self.loop.average = self._averages(directory)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step, alone, leads = self.state.global_step, self.args.world_size == 1, self.args.process_index == 0
+
         def write(directory: Path) -> None:
-            self.save_model(str(directory))
+            if leads:
+                self.save_model(str(directory))
+                self.state.save_to_json(str(directory / STATE))
+                if self.loop.average:
+                    save_file(self.loop.average, directory / AVERAGE)
+            (directory / OURS.format(self.args.process_index)).write_text(json.dumps(self._ours()))
             self._save_optimizer_and_scheduler(str(directory))
             self._save_rng_state(str(directory))
-            self.state.save_to_json(str(directory / _STATE))
 
-        checkpoint.save(Path(str(self.args.output_dir)), self.state.global_step, write)
+        together = None if alone else distributed.barrier
+        best = {self.loop.best[0]} if self.loop.best and self.loop.config.load_best_model_at_end else set()
+        checkpoint.save(self.loop.work, step, write, keep=best, together=together, leads=leads)
+
+    def _ours(self) -> dict[str, Any]:
+        return {
+            "recent": self.loop.watch.state(),
+            "best": self.loop.best,
+            "worse": self.loop.worse,
+            "loss_sum": self._tr_loss.item(),
+            "last_logged": self._globalstep_last_logged,
+        }
 
 
-class _Voice(TrainerCallback):
-    """Tells progress, and puts a point of the loss curve at every checkpoint.
+class _Steps(TrainerCallback):
+    """What happens between steps."""
 
-    The Trainer averages the loss since its last point and forgets it on a resume; with a point at each checkpoint a
-    resumed curve equals an uninterrupted one.
-    """
+    def __init__(self, trainer: Exact) -> None:
+        self._trainer, self._loop = trainer, trainer.loop
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.tokens = 0
-        self.tokens_per_second = 0.0
-        self._first: tuple[float, int] | None = None
-        self._previous = time.monotonic(), 0
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        if state.global_step:  # resumed: the Trainer itself forgets these
+            self._trainer.take_up(self._loop.work / f"{checkpoint.PREFIX}{state.global_step}")
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._loop.update_average()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
-        control.should_log |= control.should_save
+        self._loop.voice.beat(state.global_step)
+        if STOP.is_set():
+            control.should_save = control.should_training_stop = True
         return control
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
-        if "loss" not in logs:
-            return
-        now = time.monotonic(), self.tokens
-        figures = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
-        if self.tokens:
-            figures["tokens_per_second"] = _speed(self._previous, now)
-        if self._first is not None:
-            self.tokens_per_second = _speed(self._first, now)
-        self._first, self._previous = self._first or now, now
-        self._progress(state.global_step, state.max_steps, figures)
+        if "loss" in logs:
+            self._loop.voice.tell(state.global_step, state.max_steps, logs)
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
+    ) -> TrainerControl:
+        better = self._loop.measured(state.global_step, metrics["eval_loss"])
+        control.should_save |= better and self._loop.config.load_best_model_at_end
+        control.should_training_stop |= self._loop.gives_up
+        self._loop.voice.tell(state.global_step, state.max_steps, {"eval_loss": metrics["eval_loss"]})
+        return control
 
 
-def _speed(start: tuple[float, int], end: tuple[float, int]) -> float:
-    return (end[1] - start[1]) / max(end[0] - start[0], 1e-9)
-
-
-def _arguments(config: Train, seed: int, work: Path) -> TrainingArguments:
+def _common(config: Train) -> dict[str, Any]:
+    """The TrainingArguments that every method has."""
     shared = (
-        "max_steps per_device_train_batch_size gradient_accumulation_steps learning_rate lr_scheduler_type "
-        "lr_scheduler_kwargs warmup_steps max_grad_norm logging_steps save_steps"
+        "per_device_train_batch_size gradient_accumulation_steps learning_rate lr_scheduler_type lr_scheduler_kwargs "
+        "warmup_steps max_grad_norm logging_steps save_steps dataloader_num_workers"
     )
-    arguments = TrainingArguments(
-        output_dir=str(work),
+    length = {"max_steps": config.max_steps}
+    if config.num_train_epochs is not None:
+        length = {"num_train_epochs": config.num_train_epochs, "max_steps": -1}  # type: ignore[dict-item]
+    measured = {}
+    if config.eval_steps is not None:
+        size = config.per_device_train_batch_size
+        measured = {"eval_strategy": "steps", "eval_steps": config.eval_steps, "per_device_eval_batch_size": size}
+    return {
         **{name: getattr(config, name) for name in shared.split()},
-        seed=seed,
-        train_sampling_strategy="sequential",
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        trackio_space_id=None,
-    )
-    return arguments
+        **length,
+        **measured,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "remove_unused_columns": False,
+        "prediction_loss_only": True,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "trackio_space_id": None,
+    }
 
 
-def _computes_bf16(device: str) -> bool:
-    """Whether bfloat16 products are faster than float32 ones here: emulated, they are several times slower."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+def _trained(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [(name, value) for name, value in module.named_parameters() if value.requires_grad]
 
 
-@cache
-def _compiles(device: str) -> bool:
-    """Whether torch.compile works here: it needs a C++ compiler and Python's headers."""
-    try:
-        torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.zeros(8, device=device))
-    except Exception as error:  # the compiler of another vendor may fail in any way
-        _log.warning("torch.compile does not work here, training runs without it: %s", str(error).splitlines()[0])
-        return False
-    return True
+def _kept(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Trainable weights and the buffers that belong to the state of a module; what is frozen is made anew."""
+    states = module.state_dict(keep_vars=True)
+    seen = {id(value) for _, value in module.named_parameters()}
+    buffers = [(name, value) for name, value in states.items() if torch.is_tensor(value) and id(value) not in seen]
+    return [(name, value.detach().contiguous()) for name, value in (*_trained(module), *buffers)]
+
+
+@torch.no_grad()
+def load_into(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Copy values into the tensors of a module that have their names."""
+    places = {**dict(module.named_buffers()), **dict(module.named_parameters())}
+    for name, value in values.items():
+        places[name].copy_(value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import task
 
 from tasks import policy
-from tasks.curve import log_curve
 from tasks.shell import Job, Reference, Scope, Summary, perform
+from tasks.trained import train_stage
 
 
 @task(**policy.options("finetune"))
@@ -14,11 +14,6 @@ def finetune(job: Job, start: Reference, rows: Reference) -> Reference:
     """Fine-tune, with the recipe's adapter where it has one, merged at the end."""
 
     def work(step: Scope) -> Summary:
-        from flywheel import training
-
-        model = job.path(start) / "model"
-        summary = training.train(job.recipe, "finetune", job.path(rows), model, step.out, step.work, step.progress)
-        log_curve(step)
-        return summary
+        return train_stage(job, step, "finetune", job.path(rows), job.path(start) / "model")
 
     return perform(job, work)

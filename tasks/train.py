@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import task
 
 from tasks import policy
-from tasks.curve import log_curve
 from tasks.shell import Job, Reference, Scope, Summary, perform
+from tasks.trained import train_stage
 
 
 @task(**policy.options("train"))
@@ -14,10 +14,6 @@ def train(job: Job, rows: Reference) -> Reference:
     """Train; checkpoints survive a kill and the next attempt continues from the newest good one."""
 
     def work(step: Scope) -> Summary:
-        from flywheel import training
-
-        summary = training.train(job.recipe, "train", job.path(rows), None, step.out, step.work, step.progress)
-        log_curve(step)
-        return summary
+        return train_stage(job, step, "train", job.path(rows), None)
 
     return perform(job, work)

@@ -34,7 +34,12 @@ class TinyRoom:
     def build(self, recipe: Recipe, rows: Sequence[Record]) -> Model:
         return Model(Guess())
 
-    def encode(self, model: Model, rows: Sequence[Record], max_length: int) -> list[dict[str, Any]]:
+    def outline(self, recipe: Recipe, max_length: int) -> tuple[nn.Module, Mapping[str, Any]]:
+        return Guess(), {"input_ids": [0] * max_length}
+
+    def encode(
+        self, model: Model, rows: Sequence[Record], max_length: int, whole: bool = False
+    ) -> list[dict[str, Any]]:
         data = "".join(r.text or f"{r.prompt}{r.completion}" for r in rows).encode()
         return [{"input_ids": list(data[i : i + max_length])} for i in range(0, len(data) - max_length + 1, max_length)]
 
@@ -61,3 +66,14 @@ class BrokenRoom(TinyRoom):
 
     def losses(self, module: nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"": super().losses(module, batch)[""] * float("nan")}
+
+
+class SpikingRoom(TinyRoom):
+    """One batch, the 33rd, has a loss out of all proportion."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def losses(self, module: nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        self.calls += 1
+        return {"": super().losses(module, batch)[""] * (100 if self.calls == 33 else 1)}
