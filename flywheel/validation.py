@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from flywheel.counts import Count, Counts, most_common
 from flywheel.errors import ValidationFailed
 from flywheel.facts import NAMES, CountTokens, columns
+from flywheel.methods.rows_fault import Fault, fault_of
+from flywheel.modalities.rooms import ROOMS
 from flywheel.overlap import contamination
 from flywheel.record import Record, RowsWriter, content, located, quarantine, read_rows
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from flywheel.recipe import Validate
+    from flywheel.recipe import Recipe, Validate
 
 SPLITS = ("train", "heldout", "finetune_train", "finetune_heldout")
 """The files of prepared rows, where they exist, in the order of the table."""
@@ -139,27 +141,33 @@ def _shared(marks: NDArray[np.int64], heldout: Mask, counted: Mask) -> Mask:
     return counted & np.isin(marks, both)
 
 
-def apply(rows: Path, outcome: Outcome, config: Validate, out: Path) -> dict[str, Any]:
+def apply(
+    rows: Path, outcome: Outcome, config: Validate, out: Path, faults: Mapping[str, Fault] | None = None
+) -> dict[str, Any]:
     """Write the rows that passed under their own file names, `quarantine.parquet`, and the summary as `report.json`.
 
-    A quarantined row's origin gains `split` and `reasons`. The summary counts rows `read`, `kept`, and `quarantined` by
-    the first expectation that each fails: those read from the sources in total and by source, and `all`, the rows of
-    the second stage and augmented copies included; and kept `rows` by file. Raises ValidationFailed, after the files
+    `faults` has for a file of rows the check of the method that learns them; what it finds comes before the
+    expectations. A quarantined row's origin gains `split` and `reasons`. The summary counts rows `read`, `kept`, and
+    `quarantined` by the first reason of each: those read from the sources in total and by source, and `all`, the rows
+    of the second stage and augmented copies included; and kept `rows` by file. Raises ValidationFailed, after the files
     are written, for failures of the suite, for any failing row under `on_failure: fail`, for a larger share of failing
     rows than `max_quarantined`, and for a file that is left without rows. Where `max_contamination` is given the
     summary holds the `contamination` of the kept rows, and more of it raises as well.
     """
+    checks, first = faults or {}, ""
     counts, by_file = Counts(), {split: Count() for split in SPLITS if located(rows, split) is not None}
     with ExitStack() as files:
         writers = {split: files.enter_context(RowsWriter(out / f"{split}.parquet")) for split in by_file}
         aside = files.enter_context(RowsWriter(out / "quarantine.parquet"))
         for position, (split, record) in enumerate(_read(rows)):
-            reasons = outcome.row_failures.get(position)
+            fault = checks[split](record) if split in checks else ""
+            reasons = [*([fault] if fault else []), *outcome.row_failures.get(position, ())]
             found = quarantine(record, reasons[0]) if reasons else record
             by_file[split].add(found)
             if split in FIRST_STAGE and "augmented" not in record.origin:
                 counts.add(found)
             if reasons:
+                first = first or _where(record, reasons[0])
                 aside.write(record.with_fields(origin={**record.origin, "split": split, "reasons": list(reasons)}))
             else:
                 writers[split].write(record)
@@ -176,8 +184,22 @@ def apply(rows: Path, outcome: Outcome, config: Validate, out: Path) -> dict[str
     if config.max_contamination is not None:
         summary["contamination"] = contamination(out / "train.parquet", out / "heldout.parquet", out)
     (out / "report.json").write_text(json.dumps(summary, indent=1))
-    _judge(summary, config, [split for split, count in by_file.items() if count.read and not count.kept], out)
+    emptied = [split for split, count in by_file.items() if count.read and not count.kept]
+    _judge({**summary, "first": first}, config, emptied, out)
     return summary
+
+
+def faults(recipe: Recipe) -> dict[str, Fault]:
+    """For each file of rows the check of the method of its stage."""
+    columns = ROOMS[recipe.model.modality].columns
+    first, second = (fault_of(getattr(stage, "method", None), columns) for stage in (recipe.train, recipe.finetune))
+    return {split: first if split in FIRST_STAGE else second for split in SPLITS}
+
+
+def _where(row: Record, reason: str) -> str:
+    """A row by its place, for a message."""
+    place, source = row.origin.get("path", ""), row.origin.get("source", "")
+    return f"; the first is {place} of source {source!r} ({row.id}): {reason}"
 
 
 def _judge(summary: Mapping[str, Any], config: Validate, emptied: Sequence[str], out: Path) -> None:
@@ -185,7 +207,7 @@ def _judge(summary: Mapping[str, Any], config: Validate, emptied: Sequence[str],
     failures = summary["suite_failures"]
     quarantined, read = summary["all"]["quarantined"], summary["all"]["read"]
     count, by_reason = sum(quarantined.values()), most_common(quarantined.items())
-    found = f"{count} of {read} rows fail: {by_reason}"
+    found = f"{count} of {read} rows fail: {by_reason}{summary['first']}"
     look = f"see {out / 'docs' / 'index.html'} and {out / 'quarantine.parquet'}"
     if failures:
         raise ValidationFailed(

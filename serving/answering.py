@@ -10,11 +10,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from flywheel.runtimes.base import Chunk
+from flywheel.runtimes.base import Chunk, Conversational
 from serving import refusals
 from serving.engine import Answer, Answers, Busy, Engine, Task, Unanswerable
 from serving.refusals import Refusal
-from serving.schemas import MAX_CHOICES, TextRequest, Usage
+from serving.schemas import MAX_CHOICES, ChatRequest, TextRequest, Usage
 from serving.shapes import Shape
 
 
@@ -38,6 +38,18 @@ async def tasks_for(engine: Engine, body: TextRequest, prompts: Sequence[str]) -
         for sampling in body.samplings(context - count)
     ]
     return tasks, sum(counts)
+
+
+async def conversation(engine: Engine, body: ChatRequest) -> str:
+    """The messages as a prompt. Raises Refusal where the model's chat template does not take them."""
+    said = [{"role": message.speaker, "content": message.text} for message in body.messages]
+    runtime = engine.runtime
+    if not isinstance(runtime, Conversational):
+        return "\n".join(message["content"] for message in said)
+    try:
+        return await asyncio.to_thread(runtime.conversation, said)
+    except ValueError as error:
+        raise Refusal(400, f"the model does not take these messages: {error}", param="messages") from error
 
 
 def submit(engine: Engine, tasks: Sequence[Task]) -> Answers:
@@ -107,8 +119,8 @@ async def _events(answers: Answers, shape: Shape, prompt_tokens: int, include_us
             opened.add(index)
             if piece.text or piece.finish_reason:
                 yield _event(shape.piece(index, piece))
-    except RuntimeError as error:  # the status line is long gone
-        yield _event(refusals.body(500, str(error)))
+    except (RuntimeError, Unanswerable) as error:  # the status line is long gone
+        yield _event(refusals.body(500 if isinstance(error, RuntimeError) else 400, str(error)))
         return
     if include_usage:
         yield _event(shape.closing(_usage(prompt_tokens, tokens)))

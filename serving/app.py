@@ -19,7 +19,7 @@ from flywheel import feedback as collected
 from flywheel.errors import ServingError
 from flywheel.runtimes.base import Kind, Runtime
 from serving import refusals
-from serving.answering import answer_text, collect, submit, tasks_for
+from serving.answering import answer_text, collect, conversation, submit, tasks_for
 from serving.engine import Engine, Task
 from serving.guard import Guard, Rate
 from serving.refusals import Refusal
@@ -111,9 +111,10 @@ async def complete(body: CompletionRequest, request: Request) -> Any:
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion)
 async def converse(body: ChatRequest, request: Request) -> Any:
-    """Continue the text of the messages, one after the other: no model here was taught to take turns."""
+    """Take the next turn: asked by the model's chat template, or where it has none by the messages one after the
+    other."""
     engine = _engine(request, body.model, "text")
-    tasks, prompt_tokens = await tasks_for(engine, body, ["\n".join(message.text for message in body.messages)])
+    tasks, prompt_tokens = await tasks_for(engine, body, [await conversation(engine, body)])
     return await answer_text(request, body, submit(engine, tasks), ChatShape(body.model), prompt_tokens)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -121,10 +121,12 @@ class Engine:
                     answers.put((index, piece))
 
     def _run(self, task: Task) -> Generator[Answer, None, None]:
-        if self.runtime.kind == "text":
-            yield from self.runtime.stream(task.prompt, task.sampling)
-            return
+        pieces: Iterator[Answer]
         try:
-            yield self.runtime.picture(task.prompt, task.sampling)
+            if self.runtime.kind == "text":
+                pieces = self.runtime.stream(task.prompt, task.sampling)  # looks at the prompt at once
+            else:
+                pieces = iter([self.runtime.picture(task.prompt, task.sampling)])
         except ValueError as error:
             raise Unanswerable(str(error)) from error
+        yield from pieces

@@ -142,6 +142,11 @@ class Message(Request):
     content: Text | list[TextPart]
 
     @property
+    def speaker(self) -> str:
+        """The role as chat templates know it."""
+        return "system" if self.role == "developer" else self.role
+
+    @property
     def text(self) -> str:
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 

@@ -31,7 +31,7 @@ def validate(job: Job, rows: Reference) -> Reference:
         )
         outcome = expectations.check(frame, suite, job.recipe.name, step.out / "docs", frame.attrs["columns"])
         step.run.log_file(step.out / "docs", "data-docs")  # kept also when the suite fails below
-        summary = validation.apply(job.path(rows), outcome, data.validate_, step.out)
+        summary = validation.apply(job.path(rows), outcome, data.validate_, step.out, validation.faults(job.recipe))
         step.run.log_metrics(flat({name: v for name, v in summary.items() if name != "sources"}))
         _write_card(job, rows, summary, step)
         train, heldout = step.out / "train.parquet", step.out / "heldout.parquet"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flywheel import validation
 from flywheel.errors import ValidationFailed
+from flywheel.methods.rows_fault import fault_of
 from flywheel.recipe import Validate
 from flywheel.record import Record, read_rows, write_rows
 
@@ -156,3 +157,18 @@ def test_facts_that_only_some_rows_have_are_null_elsewhere(tmp_path: Path, monke
 
     monkeypatch.setattr(validation, "CHUNK", 4)  # the first chunks know nothing of numbers
     assert validation.facts(Numbers(), some(tmp_path))["number"].dropna().tolist() == [0, 1]
+
+
+def test_rows_that_the_method_cannot_learn_are_quarantined_and_named(tmp_path: Path) -> None:
+    good = [Record(f"g{n}", prompt="a", completion="b", origin={"source": "s", "path": f"x.csv:{n}"}) for n in range(9)]
+    bad = Record("bad", prompt="a", origin={"source": "s", "path": "x.csv:17"})
+    write_rows(tmp_path / "train.parquet", [*good, bad])
+    (tmp_path / "out").mkdir()
+    faults = {"train": fault_of("sft", ("prompt",))}
+    some, out = Found({9: ("short",)}), tmp_path / "out"
+    summary = validation.apply(tmp_path, some, Validate(max_quarantined=0.1), out, faults)
+    assert (summary["kept"], summary["quarantined"]) == (9, {"no_answer": 1})
+    (aside,) = read_rows(out / "quarantine.parquet")
+    assert aside.origin["reasons"] == ["no_answer", "short"]
+    with pytest.raises(ValidationFailed, match=r"the first is x.csv:17 of source 's' \(bad\): no_answer"):
+        validation.apply(tmp_path, Found(), Validate(on_failure="fail"), out, faults)
