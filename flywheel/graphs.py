@@ -72,7 +72,14 @@ def _build_decoder(checkpoint: DecoderCheckpoint, precision: Precision, file: Pa
 def _trace(graph: Graph, file: Path) -> None:
     import torch
 
-    shapes = tuple(dict(graph.dynamic[name]) if name in graph.dynamic else None for name in graph.inputs)
+    names = iter(graph.inputs)
+
+    def shape(part: Any) -> Any:
+        if isinstance(part, tuple):
+            return tuple(map(shape, part))
+        return dict(graph.dynamic.get(next(names), {})) or None
+
+    shapes = tuple(map(shape, graph.example))
     with torch.no_grad():
         program = torch.onnx.export(
             graph.module.eval(),

@@ -21,7 +21,7 @@ from flywheel.errors import ExportError
 from flywheel.metrics.metric import Metric
 from flywheel.modalities.base import Modality, Model
 from flywheel.recipe import Recipe
-from flywheel.record import Record
+from flywheel.record import Record, texts
 from flywheel.runtimes.base import Array, Predictor, Runtime, Sampling
 from flywheel.runtimes.session import cores
 
@@ -140,7 +140,7 @@ def _part(rows: Sequence[Record], seed: int) -> list[Record]:
 
 
 def _bytes(row: Record) -> int:
-    return sum(len(part) for part in (row.text, row.prompt, row.completion, row.image, row.audio) if part)
+    return sum(map(len, [*texts(row), *(part for part in (row.image, row.audio) if part)]))
 
 
 def judge(recipe: Recipe, precision: str, answers: Mapping[str, Answers]) -> Verdict:

@@ -3,6 +3,7 @@
 The life of a room in one run:
 
     facts(record)                     what validation may check of a row
+    outline                           shapes alone: what training will take of memory and time
     build → encode → collate → losses      training (flywheel.training owns the loop)
     save → load                       safetensors and what turns rows into tensors
     predictor(model)                  torch behind the same two methods as onnxruntime: forward and generate
@@ -45,11 +46,12 @@ class Model:
 class Graph:
     """A module that `torch.onnx.export(dynamo=True)` turns into one ONNX file.
 
-    `example` are its positional inputs; `dynamic` maps an input name to {axis: axis name}.
+    `example` are its positional inputs, tensors or tuples of tensors, and `inputs` the names of all of these tensors in
+    their order; `dynamic` maps such a name to {axis: axis name}.
     """
 
     module: torch.nn.Module
-    example: tuple[torch.Tensor, ...]
+    example: tuple[torch.Tensor | tuple[torch.Tensor, ...], ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -91,8 +93,18 @@ class Modality(Protocol):
     def build(self, recipe: Recipe, rows: Sequence[Record]) -> Model:
         """A fresh model: from `recipe.model.path`, or from scratch and seeded, with its tokenizer where it has one."""
 
-    def encode(self, model: Model, rows: Sequence[Record], max_length: int) -> Dataset[Mapping[str, Any]]:
-        """Map-style features of fixed shapes, in an order that depends on rows and arguments alone."""
+    def outline(self, recipe: Recipe, max_length: int) -> tuple[torch.nn.Module, Mapping[str, Any]]:
+        """The module of `build` and one feature of the shapes that `encode` gives, from the recipe and the config of a
+        checkpoint alone: no rows and no weights are read. Called under fake tensors, to say what training takes."""
+
+    def encode(
+        self, model: Model, rows: Sequence[Record], max_length: int, whole: bool = False
+    ) -> Dataset[Mapping[str, Any]]:
+        """Map-style features of fixed shapes, in an order that depends on rows and arguments alone.
+
+        `whole` learns every token of every row, answers and what stands before them, where a room tells them apart.
+        Rows that cannot be learned are in `left_out` of the result, where it has that: a sequence of LeftOut.
+        """
 
     def collate(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of features."""

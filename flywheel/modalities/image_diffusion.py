@@ -30,7 +30,8 @@ from flywheel.errors import TrainingError
 from flywheel.metrics.image import Judge, gaussian_baseline, score
 from flywheel.metrics.metric import Metric
 from flywheel.modalities.base import Array, Export, Graph, Model, Picture
-from flywheel.recipe import Evaluate, Generation, ImageDiffusionModel, Recipe
+from flywheel.recipe import Evaluate, Generation, Recipe
+from flywheel.recipe_models import ImageDiffusionModel
 from flywheel.record import Record
 from flywheel.runtimes.base import Predictor, Sampling
 from flywheel.runtimes.diffusion import Sampler, UNet, alphas_cumprod, enlarge, png
@@ -114,7 +115,21 @@ class ImageDiffusion:
         judge = Judge.fit(*_arrays(rows, labels, shape), recipe.seed)
         return Model(module, Processor(labels, schedule, judge))
 
-    def encode(self, model: Model, rows: Sequence[Record], max_length: int) -> Dataset[Mapping[str, Any]]:
+    def outline(self, recipe: Recipe, max_length: int) -> tuple[nn.Module, Mapping[str, Any]]:
+        """The UNet without its weights, and a picture; how many labels there are matters little."""
+        config, labels = recipe.model, ("", "other")
+        assert isinstance(config, ImageDiffusionModel)
+        if config.path is None:
+            module = _from_scratch(config, labels)[0]
+        else:
+            unet, schedule = _read(Path(config.path), weights=False)
+            module = Denoiser(unet, schedule, config.class_dropout_prob)
+        picture = torch.zeros(config.in_channels, config.sample_size, config.sample_size)
+        return module, {"pixel_values": picture, "class_labels": torch.tensor(0)}
+
+    def encode(
+        self, model: Model, rows: Sequence[Record], max_length: int, whole: bool = False
+    ) -> Dataset[Mapping[str, Any]]:
         return Pictures(*_arrays(rows, model.processor.labels, _shape(model)))
 
     def collate(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -259,14 +274,15 @@ def _pretrained(config: ImageDiffusionModel, labels: Sequence[str]) -> tuple[Den
     return Denoiser(unet, schedule, config.class_dropout_prob), schedule
 
 
-def _read(directory: Path) -> tuple[Any, dict[str, Any]]:
+def _read(directory: Path, *, weights: bool = True) -> tuple[Any, dict[str, Any]]:
     """UNet and schedule from diffusers' layout. Only JSON and safetensors are read, never code."""
     from safetensors.torch import load_file
 
     try:
         scheduler = json.loads((directory / "scheduler" / "scheduler_config.json").read_text())
         unet: Any = _diffusers().UNet2DModel.from_config(json.loads((directory / "unet" / "config.json").read_text()))
-        unet.load_state_dict(load_file(directory / "unet" / WEIGHTS))
+        if weights:
+            unet.load_state_dict(load_file(directory / "unet" / WEIGHTS))
         schedule = {key: scheduler[key] for key in SCHEDULE}
         alphas_cumprod(schedule)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -20,6 +20,10 @@ class Entry:
     runtime: str
     """Module of the runtime that its manifest names."""
     metrics: tuple[str, ...]
+    methods: tuple[str, ...] = ("sft", "pretrain", "dpo", "kto", "orpo", "grpo", "distill")
+    """Methods of training that fit it."""
+    columns: tuple[str, ...] = ("text", "completion", "messages", "chosen", "prompt")
+    """A row must have one of them."""
 
 
 ROOMS = {
@@ -37,12 +41,39 @@ ROOMS = {
         "flywheel.runtimes.decoder",
         ("bits_per_byte", "parse_rate", "docstring_rouge_l", "docstring_bleu"),
     ),
+    "text_masked": Entry(
+        "flywheel.modalities.text_masked",
+        "TextMasked",
+        "text",
+        "flywheel.runtimes.single_pass",
+        ("masked_bits_per_token", "masked_accuracy"),
+        ("pretrain",),
+    ),
+    "text_reward": Entry(
+        "flywheel.modalities.text_reward",
+        "TextReward",
+        "text",
+        "flywheel.runtimes.single_pass",
+        ("preference_accuracy", "preference_bits"),
+        ("reward",),
+        ("chosen", "rejected"),
+    ),
+    "text_seq2seq": Entry(
+        "flywheel.modalities.text_seq2seq",
+        "TextSeq2Seq",
+        "text",
+        "flywheel.runtimes.seq2seq",
+        ("span_bits_per_byte", "answer_bits_per_byte", "answer_rouge_l", "answer_bleu"),
+        ("sft", "pretrain"),
+    ),
     "image_diffusion": Entry(
         "flywheel.modalities.image_diffusion",
         "ImageDiffusion",
         "image",
         "flywheel.runtimes.diffusion",
         ("label_accuracy", "classifier_frechet_distance"),
+        ("pretrain",),
+        ("image",),
     ),
 }
 

@@ -6,9 +6,9 @@ A `Runtime` is a predictor that also speaks a user's terms: it turns a prompt st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -49,6 +49,14 @@ class Chunk:
     text: str
     tokens: int
     finish_reason: Literal["stop", "length"] | None = None
+
+
+@runtime_checkable
+class Conversational(Protocol):
+    """A runtime that can ask its model for the next turn of a conversation."""
+
+    def conversation(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """A prompt from messages with `role` and `content`. Raises ValueError where the model takes no such ones."""
 
 
 class Runtime(Predictor, Protocol):

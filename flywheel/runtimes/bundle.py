@@ -17,6 +17,9 @@ from flywheel.runtimes.base import Runtime
 RUNTIMES = {
     "decoder": "flywheel.runtimes.decoder:Decoder",
     "diffusion": "flywheel.runtimes.diffusion:Diffusion",
+    "seq2seq": "flywheel.runtimes.seq2seq:Seq2Seq",
+    "masked": "flywheel.runtimes.single_pass:Masked",
+    "reward": "flywheel.runtimes.single_pass:Reward",
 }
 
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.errors import ServingError
 from flywheel.runtimes.base import Array, Chunk, Kind, Sampling
-from flywheel.runtimes.sampling import pick, rng_for
+from flywheel.runtimes.chat import open_template
+from flywheel.runtimes.drawing import Step, one_by_one, pieces, side_by_side
 from flywheel.runtimes.session import open_session
-from flywheel.runtimes.stops import StopScanner
 
 Ids = NDArray[np.int64]
 
@@ -33,7 +33,8 @@ LARGEST_BATCH = 32
 class Decoder:
     """A served language model: `directory/precision/*.onnx` and `directory/tokenizer.json`.
 
-    `manifest` holds `eos_token_id` (one id or a list) and `max_position_embeddings`, named as in transformers.
+    `manifest` holds `eos_token_id` (one id or a list) and `max_position_embeddings`, named as in transformers, and
+    `chat_template` where the model was taught to take turns (`source`, `variables` and `special` of ChatTemplate).
     A prompt is an array of token ids (seq,); strings are encoded with the tokenizer's own template. Calls from several
     threads take turns step by step. The graph runs on the CPU: CUDA has no float32 GroupQueryAttention.
     """
@@ -53,6 +54,7 @@ class Decoder:
             )
         self.session = open_session(graphs[0], gpu=False)
         self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._chat = open_template(directory, manifest["chat_template"]) if "chat_template" in manifest else None
         eos = manifest["eos_token_id"]
         self.eos = frozenset(eos if isinstance(eos, list) else [eos])
         self.context = int(manifest["max_position_embeddings"])
@@ -102,11 +104,20 @@ class Decoder:
         """
         return self._stream(self._checked(self._encode(prompt), sampling.max_new_tokens), sampling)
 
+    def conversation(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """What to ask for the next turn of a conversation, as a prompt for `count` and `stream`: by the chat template,
+        or what was said line by line where there is none. Raises ValueError where the template refuses it."""
+        if self._chat is None:
+            return "\n".join(message["content"] for message in messages)
+        return self._chat.prompt(messages)
+
     def picture(self, prompt: str, sampling: Sampling) -> bytes:
         """Raises ValueError: this model writes text."""
         raise ValueError("this model writes text; it makes no pictures")
 
     def _encode(self, prompt: str) -> list[int]:
+        if self._chat is not None and self._chat.wrote(prompt):
+            return self._chat.encode(self.tokenizer, prompt)
         ids: list[int] = self.tokenizer.encode(prompt).ids
         return ids
 
@@ -127,62 +138,30 @@ class Decoder:
 
     def _generate(self, prompts: Sequence[Ids], sampling: Sampling, first: int) -> list[Array]:
         """Decode one batch until every row has ended. `first` is the place of its first prompt in the whole list."""
-        rngs = [rng_for(sampling.seed, first + i) for i in range(len(prompts))]
         batch = _Batch(self.session, len(prompts), max(map(len, prompts)) + sampling.max_new_tokens)
         with self._lock:
             prefill = batch.prefill(prompts)
             logits = np.stack([rows[-1] for rows in prefill])
-        drawn: list[list[int]] = [[] for _ in prompts]
-        live = np.ones(len(prompts), dtype=bool)
-        for step in range(sampling.max_new_tokens):
-            for i in np.flatnonzero(live):
-                token = pick(logits[i], sampling, rngs[i])
-                if token in self.eos and not sampling.ignore_eos:
-                    live[i] = False
-                else:
-                    drawn[i].append(token)
-            if not live.any() or step + 1 == sampling.max_new_tokens:
-                break
-            with self._lock:
-                logits = batch.step([tokens[-1] if tokens else 0 for tokens in drawn], live)
-        return [np.array(tokens, dtype=np.int64) for tokens in drawn]
+        return side_by_side(logits, self._in_turn(batch), sampling, self.eos, first)
 
     def _tokens(self, prompt: Ids, sampling: Sampling) -> Iterator[int]:
         """Tokens one by one, as `generate` draws them for a single prompt."""
-        rng = rng_for(sampling.seed, 0)
         batch = _Batch(self.session, 1, len(prompt) + sampling.max_new_tokens)
         with self._lock:
             logits = batch.prefill([prompt])[0][-1]
-        for step in range(sampling.max_new_tokens):
-            token = pick(logits, sampling, rng)
-            if token in self.eos and not sampling.ignore_eos:
-                return
-            yield token
-            if step + 1 < sampling.max_new_tokens:
-                with self._lock:
-                    logits = batch.step([token], np.ones(1, dtype=bool))[0]
+        yield from one_by_one(logits, self._in_turn(batch), sampling, self.eos)
+
+    def _in_turn(self, batch: _Batch) -> Step:
+        """A step of the batch that waits for those of other threads."""
+
+        def step(tokens: Sequence[int], live: NDArray[np.bool_]) -> Array:
+            with self._lock:
+                return batch.step(tokens, live)
+
+        return step
 
     def _stream(self, prompt: Ids, sampling: Sampling) -> Iterator[Chunk]:
-        from tokenizers.decoders import DecodeStream
-
-        decoder, scanner = DecodeStream(skip_special_tokens=True), StopScanner(sampling.stop)
-        drawn: list[int] = []
-        decoded, told = "", 0
-        for token in self._tokens(prompt, sampling):
-            drawn.append(token)
-            piece = decoder.step(self.tokenizer, token) or ""
-            decoded += piece
-            shown = scanner.push(piece)
-            if scanner.stopped:
-                yield Chunk(shown, len(drawn) - told, "stop")
-                return
-            if shown:
-                yield Chunk(shown, len(drawn) - told)
-                told = len(drawn)
-        # A character that the last token leaves unfinished is decoded as U+FFFD, as for the whole text at once.
-        rest = scanner.push(self.tokenizer.decode(drawn).removeprefix(decoded)) + scanner.flush()
-        ended: Literal["stop", "length"] = "length" if len(drawn) == sampling.max_new_tokens else "stop"
-        yield Chunk(rest, len(drawn) - told, "stop" if scanner.stopped else ended)
+        return pieces(self.tokenizer, self._tokens(prompt, sampling), sampling)
 
 
 class _Batch:
