@@ -13,6 +13,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from infra import devices, pools, prefect_server
+from infra.errors import InfraError
 from infra.settings import Settings
 
 GIB = 1024**3
@@ -49,6 +51,8 @@ def examine() -> list[Finding]:
         _memory,
         _ports,
         _accelerator,
+        _devices,
+        _workers,
     )
     return [finding for check in checks for finding in check(settings)]
 
@@ -145,7 +149,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 
 
 def _accelerator(settings: Settings) -> Iterator[Finding]:
-    """A GPU is used where torch and onnxruntime both see it."""
+    """A GPU is used where nvidia-smi, torch and onnxruntime all see it."""
     if not shutil.which("nvidia-smi"):
         yield Finding("ok", "gpu", "none; everything runs on the CPU")
         return
@@ -162,6 +166,29 @@ def _accelerator(settings: Settings) -> Iterator[Finding]:
         yield Finding("warning", "gpu", "onnxruntime was built without CUDA", fix)
     else:
         yield Finding("ok", "gpu", torch.cuda.get_device_name(0))
+
+
+def _devices(settings: Settings) -> Iterator[Finding]:
+    """Every GPU that may be leased, and who holds it."""
+    try:
+        found = devices.devices(settings)
+    except InfraError as error:
+        yield Finding("warning", "nvidia-smi", " ".join(error.found.split()), error.remedy)
+        return
+    held = devices.Book(settings).holders()
+    for one in found:
+        holder = f"; held by {held[one.uuid].holder}" if one.uuid in held else ""
+        memory = f"{one.memory_free / GIB:.0f} of {one.memory_total / GIB:.0f} GiB free"
+        yield Finding("ok", f"gpu {one.index}", f"{one.name}, {memory}{holder}")
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """What the workers of a running Prefect server say of their machines."""
+    if api := prefect_server.running(settings):
+        for pool in pools.POOLS:
+            for one in pools.adverts(api, pool):
+                fix = "" if one.online else f"start it again: flywheel worker {pool}"
+                yield Finding("warning" if fix else "ok", f"worker of {pool}", str(one), fix)
 
 
 def _version(name: str) -> str | None:

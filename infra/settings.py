@@ -11,6 +11,9 @@
 | FLYWHEEL_MLFLOW_PORT         | 5000                        | tracking server of `flywheel up`                   |
 | FLYWHEEL_PREFECT_PORT        | 4200                        | Prefect server of `flywheel up`                    |
 | FLYWHEEL_ALLOWED_HOSTS       |                             | host:port,... that sources may reach inside a net  |
+| FLYWHEEL_GPU_WORKER          |                             | 1 or 0: `up` starts a gpu worker; empty: with GPUs |
+| FLYWHEEL_LEASE_SECONDS       | 60                          | silence after which a holder of a GPU is dead      |
+| CUDA_VISIBLE_DEVICES         |                             | the GPUs that may be leased; unset: all            |
 | NO_COLOR                     |                             | any text: no colours                               |
 """
 
@@ -63,15 +66,26 @@ class Settings:
     color: bool = True
     allowed_hosts: frozenset[str] = frozenset()
     """`host:port` of servers at addresses that are not public, which recipes may fetch from all the same."""
+    gpu_worker: bool | None = None
+    """Whether `flywheel up` starts a worker of the pool `gpu`; None: where there is a GPU."""
+    lease_seconds: int = 60
+    """A lease that was not renewed for so long is free again, and a training run that was silent is started anew."""
+    visible_devices: str | None = None
+    """CUDA_VISIBLE_DEVICES as it was found: the GPUs that may be leased; None for all."""
 
     @property
     def store(self) -> Path:
         """Artifacts of steps, by fingerprint."""
         return self.home / "store"
 
+    @property
+    def leases(self) -> Path:
+        """Who holds which GPU, and the beats of training runs in a work pool."""
+        return self.home / "leases"
+
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the environment. Raises SettingsError for a port that is none."""
+        """Read the environment. Raises SettingsError for a value that cannot be used."""
         env = os.environ if environ is None else environ
         home = Path(env.get("FLYWHEEL_HOME") or ".flywheel").expanduser().absolute()
         return cls(
@@ -85,6 +99,9 @@ class Settings:
             prefect_port=_port(env, "FLYWHEEL_PREFECT_PORT", 4200),
             color=not env.get("NO_COLOR"),
             allowed_hosts=frozenset(h.strip() for h in env.get("FLYWHEEL_ALLOWED_HOSTS", "").split(",") if h.strip()),
+            gpu_worker=_switch(env, "FLYWHEEL_GPU_WORKER"),
+            lease_seconds=_seconds(env, "FLYWHEEL_LEASE_SECONDS", 60),
+            visible_devices=env.get("CUDA_VISIBLE_DEVICES"),
         )
 
     def environment(self) -> dict[str, str]:
@@ -100,8 +117,11 @@ class Settings:
             "FLYWHEEL_PREFECT_PORT": str(self.prefect_port),
             "NO_COLOR": "" if self.color else "1",
             "FLYWHEEL_ALLOWED_HOSTS": ",".join(sorted(self.allowed_hosts)),
+            "FLYWHEEL_GPU_WORKER": "" if self.gpu_worker is None else str(int(self.gpu_worker)),
+            "FLYWHEEL_LEASE_SECONDS": str(self.lease_seconds),
         }
-        return {name: value for name, value in values.items() if value}
+        visible = {} if self.visible_devices is None else {"CUDA_VISIBLE_DEVICES": self.visible_devices}
+        return {name: value for name, value in values.items() if value} | visible
 
 
 def variables() -> Mapping[str, str]:
@@ -129,4 +149,20 @@ def _port(env: Mapping[str, str], name: str, default: int) -> int:
         return int(text)
     raise SettingsError(
         f"environment variable {name}", found=text, expected="a port from 1 to 65535", remedy=f"unset {name}"
+    )
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool | None:
+    text = env.get(name, "")
+    if text in ("", "0", "1"):
+        return bool(int(text)) if text else None
+    raise SettingsError(f"environment variable {name}", found=text, expected="1 or 0", remedy=f"unset {name}")
+
+
+def _seconds(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if text.isdecimal() and int(text) >= 2:
+        return int(text)
+    raise SettingsError(
+        f"environment variable {name}", found=text, expected="seconds, 2 at least", remedy=f"unset {name}"
     )

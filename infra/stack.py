@@ -17,11 +17,12 @@ from types import FrameType
 
 import httpx
 
+from infra import pools
+from infra.devices import devices
 from infra.errors import InfraError
 from infra.leash import Leashed
 from infra.settings import Settings
 
-POOL = "cpu"
 START_SECONDS = 180
 FOLLOW_SECONDS = 10
 """How often the registry is asked for new champions."""
@@ -56,15 +57,23 @@ def up(tell: Tell = print) -> None:
             tell(f"{server.name:<10} {server.url}")
         _note(settings, {"prefect": prefect.url, "mlflow": mlflow.url, "pid": os.getpid()})
         stack.callback((settings.home / "up.json").unlink, missing_ok=True)
-        _deploy(environment)
-        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-        children["worker"] = _child(stack, "worker", worker, environment, settings)
-        tell(f"{'worker':<10} pool {POOL}; the deployments of prefect.yaml are registered")
+        deploy(environment)
+        for pool in _pools(settings):
+            started = pools.worker(settings, environment["PREFECT_API_URL"], pool, environment)
+            children[f"worker {pool}"] = stack.enter_context(started)
+            tell(f"{'worker':<10} pool {pool}")
+        tell("the deployments of prefect.yaml are registered")
         tell("Ctrl-C stops all of them")
         try:
             _follow(settings, environment, children, tell)
         except KeyboardInterrupt:
             tell("stopping")
+
+
+def _pools(settings: Settings) -> tuple[str, ...]:
+    """The pools that this machine works for."""
+    wanted = bool(devices(settings)) if settings.gpu_worker is None else settings.gpu_worker
+    return pools.POOLS if wanted else (pools.CPU,)
 
 
 def _prefect(settings: Settings) -> Server:
@@ -131,21 +140,20 @@ def _refuse_taken(server: Server) -> None:
         )
 
 
-def _deploy(environment: Mapping[str, str]) -> None:
-    """Make the work pool and register the deployments of prefect.yaml; repeating it changes nothing."""
-    for arguments in (["work-pool", "create", POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
-        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-        done = subprocess.run(
-            command,
-            cwd=PROJECT,
-            env=dict(environment),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=START_SECONDS,
-        )
-        if done.returncode:
-            raise InfraError(f"prefect {' '.join(arguments)}", found=(done.stdout + done.stderr)[-2000:])
+def deploy(environment: Mapping[str, str]) -> None:
+    """Make the work pools and register the deployments of prefect.yaml; repeating it changes nothing."""
+    pools.make(environment["PREFECT_API_URL"])
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=PROJECT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_SECONDS,
+    )
+    if done.returncode:
+        raise InfraError("prefect deploy --all", found=(done.stdout + done.stderr)[-2000:])
 
 
 def _follow(settings: Settings, environment: Mapping[str, str], children: dict[str, Leashed], tell: Tell) -> None:
