@@ -6,6 +6,7 @@ Equal figures give equal bytes for the same version of matplotlib.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,6 +85,46 @@ def _panel(axes: Axes, name: str, metric: Mapping[str, Any], bars: Mapping[str, 
     axes.set_title(f"{name} ({metric['better']} is better)", loc="left", fontsize=9.5, color=INK)
     axes.invert_yaxis()
     _plain(axes, grid="x")
+
+
+def importance(shares: Mapping[str, float], metric: str) -> bytes:
+    """PNG of bars: the share of a metric's variance over the trials of a search that each key explains."""
+    figure = _figure(8.4, 1.1 + 0.36 * len(shares))
+    axes = figure.subplots()
+    axes.barh(list(shares), list(shares.values()), color=ACCENT, height=0.62)
+    for row, share in enumerate(shares.values()):
+        axes.text(share, row, f"  {share:.0%}", va="center", fontsize=8.5, color=INK)
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_title(f"what explains the variance of {metric}", loc="left", fontsize=9.5, color=INK)
+    axes.invert_yaxis()
+    _plain(axes, grid="x")
+    return _png(figure)
+
+
+def search_history(trials: Sequence[Mapping[str, Any]], metric: str, better: str) -> bytes:
+    """PNG, 840x420 pixels, of trials `{"number", "state", "value"}`: the value of each finished one, the best so far as
+    a line, and a tick at the bottom for each that was stopped or failed. `better` is `lower` or `higher`."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(8.4, 4.2)
+    axes = figure.subplots()
+    finished = [(t["number"], t["value"]) for t in trials if t["state"] == "finished"]
+    if finished:
+        numbers, values = zip(*finished, strict=True)
+        so_far = list(itertools.accumulate(values, min if better == "lower" else max))
+        axes.scatter(numbers, values, color=PALE, s=26, zorder=2, label="a trial")
+        axes.step([*numbers, trials[-1]["number"]], [*so_far, so_far[-1]], where="post", color=ACCENT, linewidth=1.8)
+        offset: Any = {"xytext": (0, 8), "textcoords": "offset points", "ha": "right"}
+        at = trials[-1]["number"], so_far[-1]
+        axes.annotate(f"best {so_far[-1]:.4g}", at, color=ACCENT, weight="bold", **offset)
+    left = [t["number"] for t in trials if t["state"] in ("pruned", "failed")]
+    axes.plot(left, [0] * len(left), "|", color=INK, transform=axes.get_xaxis_transform(), clip_on=False, markersize=9)
+    axes.set_title(f"{metric} ({better} is better); ticks: stopped or failed", loc="left", fontsize=9.5, color=INK)
+    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain(axes)
+    return _png(figure)
 
 
 def _figure(width: float, height: float) -> Figure:

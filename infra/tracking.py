@@ -196,6 +196,28 @@ def lifecycle_run(
 
 
 @contextmanager
+def study_run(settings: Settings, name: str, key: str, *, params: Mapping[str, Any]) -> Iterator[Run]:
+    """The run of a search, parent of the runs of its trials: one for each `key`, opened again when the search goes on.
+
+    It ends FINISHED, FAILED after an exception, or KILLED after an interrupt.
+    """
+    mlflow_client = client(settings)
+    experiment = _experiment(settings, name)
+    found = mlflow_client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
+    tags = {NAME: key, "mlflow.source.name": "flywheel", KEY: key}
+    run = Run(settings, found[0] if found else mlflow_client.create_run(experiment, tags=tags))
+    mlflow_client.update_run(run.id, status="RUNNING")
+    run.log_params(params)
+    with _ending(settings, run):
+        yield run
+
+
+def known_run(settings: Settings, run_id: str) -> Run:
+    """A run that somebody else begins and ends."""
+    return Run(settings, client(settings).get_run(run_id))
+
+
+@contextmanager
 def step_run(settings: Settings, parent_id: str, step: str) -> Iterator[Run]:
     """The child run of one step, with system metrics every two seconds. Ends like `lifecycle_run`."""
     mlflow_client = client(settings)
@@ -205,6 +227,25 @@ def step_run(settings: Settings, parent_id: str, step: str) -> Iterator[Run]:
     run = Run(settings, found or mlflow_client.create_run(experiment, tags=tags))
     with _ending(settings, run), _system_metrics(settings, run.id):
         yield run
+
+
+def text(settings: Settings, run_id: str, name: str) -> str:
+    """A text file of a run, such as `recipe.yaml`. Raises TrackingError where it is not there."""
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        uri = f"{client(settings).get_run(run_id).info.artifact_uri}/{name}"
+        with tempfile.TemporaryDirectory() as scratch:
+            path = mlflow.artifacts.download_artifacts(uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
+            return Path(path).read_text()
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"{name} of run {run_id}",
+            found=str(error).splitlines()[0],
+            expected="the file that the run logged",
+            remedy="start the tracking server that holds the run",
+        ) from error
 
 
 def page(settings: Settings, run: Run) -> str:

@@ -44,3 +44,25 @@ def test_more_metrics_make_a_higher_picture():
 def test_odd_values_are_drawn(value):
     metric = {"value": value, "low": value, "high": value, "better": "higher", "baseline": math.inf, "before": 0.0}
     assert size(pictures.metrics({"odd": metric}))[0] == "PNG"
+
+
+TRIALS = [
+    {"number": 0, "state": "finished", "value": 2.0},
+    {"number": 1, "state": "pruned", "value": None},
+    {"number": 2, "state": "finished", "value": 1.0},
+]
+
+
+@pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1], TRIALS[1:2]])
+def test_the_history_of_a_search_is_drawn(trials):
+    assert size(pictures.search_history(trials, "bits_per_byte", "lower")) == ("PNG", (840, 420))
+
+
+def test_the_direction_of_the_metric_is_seen():
+    lower, higher = (pictures.search_history(TRIALS, "m", better) for better in ("lower", "higher"))
+    assert lower != higher
+
+
+def test_the_importance_of_keys_is_drawn():
+    few, more = ({f"key{n}": 1 / count for n in range(count)} for count in (1, 5))
+    assert size(pictures.importance(more, "m"))[1][1] > size(pictures.importance(few, "m"))[1][1]
