@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
-.PHONY: run test check chaos bench clean
+.PHONY: run test check chaos slow bench clean
 
 run: $(VENV)/.ready
 	$(BIN)/flywheel run recipes/stdlib-coder.yaml
@@ -20,6 +20,9 @@ check: $(VENV)/.ready
 
 chaos: $(VENV)/.ready
 	$(BIN)/python -m pytest -m chaos
+
+slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/wheel.py

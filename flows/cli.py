@@ -71,6 +71,20 @@ def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fals
         console.show_plan(steps)
 
 
+@app.command()
+def tune(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Search for better values of the keys in `tune.space` of a recipe; the same command goes on with the search."""
+    from flows import study
+
+    report = study.run(recipe, overrides or [])
+    if as_json:
+        _print_json(report)
+    else:
+        from flows import tune_screen
+
+        tune_screen.show(report)
+
+
 @data_app.command("check")
 def data_check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Read, prepare and validate the data of a recipe, and count every row: kept, dropped or quarantined, and why."""
@@ -156,6 +170,26 @@ def why(
 
 
 @app.command()
+def reproduce(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/version.")],
+    anyway: Annotated[bool, typer.Option("--anyway", help="Try even where something is not as it was.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the weights of a version again and compare their sha256; exit code 0 the same, 1 not, 2 not tried."""
+    from flows import reproduce as again
+
+    found = again.reproduce(model, anyway=anyway)
+    if as_json:
+        _print_json(found)
+    else:
+        from flows import reproduce_screen
+
+        reproduce_screen.show(found)
+    if not found["identical"]:
+        raise typer.Exit(2 if found["identical"] is None else 1)
+
+
+@app.command()
 def forget(
     subject: Annotated[str, typer.Option(help="A name, an address, any text, however it is capitalised and spaced.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what holds it; change nothing.")] = False,
@@ -217,6 +251,14 @@ def up() -> None:
 
     local.prepare_environment(hub=True)  # its workers may run recipes that name a hub model
     stack.up()
+
+
+@app.command()
+def worker(pool: Annotated[str, typer.Argument(help="A work pool, such as gpu.")]) -> None:
+    """Take runs of a pool on this machine until Ctrl-C, from the server in PREFECT_API_URL or of `flywheel up`."""
+    from flows import local
+
+    local.work(pool)
 
 
 @app.command()

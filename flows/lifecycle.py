@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows import elsewhere
 from flows.wheel import open_wheel
 from flywheel.recipe import Recipe
 from tasks.deploy import deploy
@@ -37,6 +38,7 @@ def lifecycle(recipe: Recipe | Path, overrides: Sequence[str] = ()) -> dict[str,
         valid = wheel.turn(validate, rows=prepared)
         if "features" in wheel:
             wheel.turn(features, rows=valid)
+        elsewhere.train(wheel, rows=valid)  # in the work pool, if the recipe names one; then these two hit the store
         base = wheel.turn(train, rows=valid)
         weights = wheel.turn(finetune, start=base, rows=valid) if "finetune" in wheel else base
         scores = wheel.turn(evaluate, rows=valid, base=base, weights=weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from flows import report
+from flows.preflight import preflight
 from flows.recipes import resolve
 from flywheel import artifact
 from flywheel.plan import PlannedStep, plan
 from flywheel.recipe import Recipe
 from flywheel.recipe_sources import HuggingFaceSource
 from flywheel.sources import snapshots
-from infra import prefect_server, registry
+from infra import pools, prefect_server, registry
+from infra.errors import SettingsError
 from infra.settings import Settings, stay_on_this_machine
 
 
@@ -38,6 +41,7 @@ def run(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     recipe = resolve(path, overrides)
     prepare_environment(hub=names_hub(recipe))
     planned = plan(recipe, settings.store, registry.Registered(settings))
+    preflight(recipe, planned, settings)
     running = prefect_server.running(settings)
     remote = snapshots.remote(recipe.data.sources)  # they are asked at every run
     if running is None and not remote and all(step.cached for step in planned):
@@ -70,6 +74,22 @@ def server(settings: Settings, running: str | None = None) -> Iterator[str]:
     finally:
         _send_what_waits()
         temporary.stop()
+
+
+def work(pool: str) -> None:
+    """Be a worker of a pool. Raises SettingsError where no Prefect server answers."""
+    prepare_environment(hub=True)
+    settings = Settings.load()
+    api = prefect_server.running(settings)
+    if api is None:
+        raise SettingsError(
+            "Prefect server",
+            found=f"none answers at {settings.prefect_api_url or 'the address of `flywheel up`'}",
+            expected="the server whose runs this machine takes",
+            remedy="set PREFECT_API_URL, or start `flywheel up` here",
+        )
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))
+    pools.work(settings, api, pool, lambda line: print(line, flush=True))
 
 
 def _send_what_waits() -> None:

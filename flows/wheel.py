@@ -13,9 +13,11 @@ from prefect import Task, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows import data, report
+from flows.preflight import preflight
 from flows.recipes import resolve
 from flywheel import artifact, fingerprint
 from flywheel.plan import PlannedStep, plan
+from flywheel.progress import Progress, silent
 from flywheel.recipe import Recipe
 from flywheel.sources import snapshots
 from infra import expectations, registry, tracking
@@ -31,6 +33,10 @@ class Wheel:
         self.recipe, self.settings, self.run = recipe, settings, run
         self.planned = {step.name: step for step in planned}
         self.done: dict[str, Reference] = {}
+        self.elsewhere: dict[str, float] = {}
+        """Steps that were done in a work pool, with the seconds they took there."""
+        self.watch: Progress = silent
+        """Is told the progress of the steps that are turned from now on, and may end one by an error."""
         self.started = time.monotonic()
 
     def __contains__(self, step: str) -> bool:
@@ -39,10 +45,11 @@ class Wheel:
     def turn(self, task: Task[..., Reference], **inputs: Any) -> Reference:
         """Do one step, or take it from the cache. A planned miss never takes an older result for its own."""
         step = self.planned[task.name]
-        job = Job(self.recipe, step, self.settings, self.run.id)
+        job = Job(self.recipe, step, self.settings, self.run.id, self.watch)
         reference: Reference = task.with_options(refresh_cache=not step.cached)(job, **inputs)
         if step.cached:
             self.run.set_tags({f"cached.{step.name}": step.fingerprint})
+        reference = {**reference, "seconds": self.elsewhere.get(step.name, reference["seconds"])}
         self.done[step.name] = reference
         return reference
 
@@ -88,6 +95,7 @@ def open_wheel(recipe: Recipe | Path, overrides: Sequence[str], last: str = "") 
     planned = plan(resolved, settings.store, registry.Registered(settings), last)
     if any(step.name == "validate" and not step.cached for step in planned):
         expectations.check_arguments(resolved.data.validate_.expectations)
+    preflight(resolved, planned, settings)
     key = fingerprint.fingerprint({step.name: step.fingerprint for step in planned})
     written = resolved.model_dump(mode="json", by_alias=True)
     tags = {"flywheel.recipe": resolved.name, "prefect.flow_run_id": str(runtime.flow_run.id)}

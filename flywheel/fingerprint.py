@@ -31,7 +31,12 @@ NOT_FOLLOWED = {
     "flywheel.recipe_base": "likewise",
     "flywheel.recipe_sources": "likewise",
     "flywheel.recipe_features": "likewise",
+    "flywheel.recipe_models": "likewise",
+    "flywheel.recipe_train": "likewise",
+    "flywheel.recipe_tune": "likewise",
     "flywheel.recipe_file": "likewise",
+    "flywheel.estimate": "says what a training takes, not what it makes",
+    "flywheel.speed": "likewise",
     "flywheel.modalities.rooms": "a list of names; the room that is used is an ingredient",
 }
 
@@ -77,7 +82,8 @@ def of_source(task: str, modules: Iterable[str]) -> dict[str, str]:
             elif name != task:
                 libraries.add(top)
     for distribution in sorted({d for name in libraries for d in _distributions().get(name, ())}):
-        ingredients[f"package:{distribution}"] = metadata.version(distribution)
+        # `2.13.0+cpu` and `2.13.0+cu130` are one version: a lifecycle without a GPU may train on a worker with one.
+        ingredients[f"package:{distribution}"] = metadata.version(distribution).partition("+")[0]
     return ingredients
 
 

@@ -12,10 +12,13 @@ from typing import Any, Protocol
 from flywheel import artifact, fingerprint
 from flywheel.errors import ArtifactError
 from flywheel.features.table import KINDS
+from flywheel.methods import rewards
+from flywheel.methods import table as methods
 from flywheel.modalities.rooms import ROOMS
 from flywheel.process import check
 from flywheel.recipe import Recipe, section
 from flywheel.recipe_base import Operation
+from flywheel.recipe_train import Distill, Grpo, Train
 from flywheel.sources import base as sources
 from flywheel.sources import snapshots, tombstones
 from flywheel.steps import Step, wheel
@@ -88,6 +91,7 @@ def own_ingredients(recipe: Recipe, step: Step, store: Path, registry: str) -> d
         "{sources}": tuple(sources.READERS[s.type] for s in recipe.data.sources),
         "{features}": () if recipe.features is None else (KINDS[recipe.features.type],),
         "{operations}": check.modules(_operations(recipe)),
+        "{method}": methods.modules(stage) if (stage := _stage(recipe, step.name)) is not None else (),
     }
     modules = [name for m in step.modules for name in by_name.get(m, (m,))]
     found = fingerprint.of_source(f"tasks.{step.name}", modules)
@@ -103,8 +107,27 @@ def own_ingredients(recipe: Recipe, step: Step, store: Path, registry: str) -> d
         found |= fingerprint.of_files(files)
     if "checkpoint" in step.inputs and recipe.model.path and Path(recipe.model.path).is_dir():
         found |= fingerprint.of_files(_tree(Path(recipe.model.path)))
+    if "stage" in step.inputs:
+        found |= fingerprint.of_files(_stage_files(recipe, step))
     if "registry" in step.inputs:
         found["registry"] = registry
+    return found
+
+
+def _stage(recipe: Recipe, step: str) -> Train | None:
+    """The section of a training stage."""
+    return {"train": recipe.train, "finetune": recipe.finetune}.get(step)
+
+
+def _stage_files(recipe: Recipe, step: Step) -> dict[str, str]:
+    """What a training stage reads beside rows and weights: rewards, a teacher, an adapter to start from."""
+    stage = _stage(recipe, step.name)
+    named = [stage.teacher] if isinstance(stage, Distill) else []
+    if "peft" in step.keys and recipe.peft is not None and recipe.peft.path is not None:
+        named.append(recipe.peft.path)
+    found = {str(p): artifact.sha256(p) for p in rewards.files(stage.reward_funcs)} if isinstance(stage, Grpo) else {}
+    for directory in (Path(name) for name in named if Path(name).is_dir()):
+        found |= _tree(directory)
     return found
 
 
@@ -136,13 +159,18 @@ def _why(recipe: Recipe, store: Path, step: str, mark: str, ingredients: Mapping
 
 def differences(old: Mapping[str, str], new: Mapping[str, str], most: int = 4) -> str:
     """What differs between two sets of ingredients, in words; the causes nearest to the user come first."""
-    order = {"recipe": 0, "file": 1, "module": 2, "package": 3, "registry": 4, "parent": 5}
-    changed = [n for n in {**old, **new} if old.get(n) != new.get(n)]
-    changed.sort(key=lambda n: (order[n.partition(":")[0]], n))
-    words = [words for name in changed for words in _difference(name, old.get(name), new.get(name))]
+    words = changes(old, new)
     if len(words) > most:
         words[most:] = [f"and {len(words) - most} more"]
     return ", ".join(words)
+
+
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Everything that differs between two sets of ingredients, in words and in that order."""
+    order = {"recipe": 0, "file": 1, "module": 2, "package": 3, "registry": 4, "parent": 5}
+    changed = [n for n in {**old, **new} if old.get(n) != new.get(n)]
+    changed.sort(key=lambda n: (order[n.partition(":")[0]], n))
+    return [words for name in changed for words in _difference(name, old.get(name), new.get(name))]
 
 
 def _difference(name: str, old: str | None, new: str | None) -> Iterator[str]:

@@ -28,6 +28,20 @@ SMALL_BYTES = 2_000_000
 """Below this, fewer steps and a smaller vocabulary are enough."""
 
 
+DOCUMENTS = """\
+objective:
+  metric: bits_per_byte                       # lower is better
+  thresholds:
+    bits_per_byte: {beats: baseline}          # promoted only when it is clearly better than an n-gram model
+"""
+ANSWERS = """\
+objective:
+  metric: answer_rouge_l                      # 0 to 1, of greedy answers to held-out questions
+  thresholds:
+    answer_rouge_l: {min: 0.1}                # raise it to what is good enough
+"""
+
+
 @dataclass(frozen=True)
 class Look:
     """What was seen."""
@@ -36,6 +50,8 @@ class Look:
     source: Mapping[str, Any]
     seen: str
     bytes: int
+    answered: bool = False
+    """Whether rows are pairs or conversations, and not documents."""
 
 
 def write(data: Path, output: Path) -> None:
@@ -76,9 +92,13 @@ def look(data: Path) -> Look:
     source: dict[str, Any] = {"type": "files", "path": str(data)}
     if suffix in TEXTS and not all(_is_utf8(f) for f in files[:LOOKED_AT] if f.suffix.lower() == suffix):
         source["encoding"] = "auto"
-    if suffix in TABLES and (columns := _columns(next(f for f in files if f.suffix.lower() == suffix))):
-        source["columns"] = columns
-    return Look("text_causal", source, seen, usable[suffix])
+    answered = False
+    if suffix in TABLES:
+        table = _columns(next(f for f in files if f.suffix.lower() == suffix))
+        answered = table["answered"]
+        if table["columns"]:
+            source["columns"] = table["columns"]
+    return Look("text_causal", source, seen, usable[suffix], answered)
 
 
 def recipe(seen: Look, data: Path) -> str:
@@ -86,14 +106,11 @@ def recipe(seen: Look, data: Path) -> str:
     name = "".join(c if c.isalnum() else "-" for c in data.resolve().stem.lower()).strip("-")[:60] or "my-model"
     steps, vocabulary = (200, 1024) if seen.bytes < SMALL_BYTES else (900, 4096)
     source = yaml.safe_dump(dict(seen.source), sort_keys=False).strip().replace("\n", "\n      ")
+    objective = ANSWERS if seen.answered else DOCUMENTS
     return f"""\
 # {data}: {seen.seen}. Every key is explained by `flywheel schema`.
 name: {name}
-objective:
-  metric: bits_per_byte                       # lower is better
-  thresholds:
-    bits_per_byte: {{beats: baseline}}          # promoted only when it is clearly better than an n-gram model
-data:
+{objective}data:
   sources:
     - {source}
       license: unknown                        # SPDX identifier; it goes into the model card
@@ -105,9 +122,8 @@ data:
 model:
   modality: {seen.modality}                   # from scratch; `path: DIR` starts from a checkpoint
   tokenizer: {{vocab_size: {vocabulary}}}
-train: {{max_steps: {steps}}}
-evaluate: {{baselines: [ngram]}}
-"""
+train: {{max_steps: {steps}, max_length: 512}}
+{"" if seen.answered else "evaluate: {baselines: [ngram]}" + chr(10)}"""
 
 
 def _is_utf8(file: Path) -> bool:
@@ -123,8 +139,9 @@ def _is_utf8(file: Path) -> bool:
     return True
 
 
-def columns_of(argument: Mapping[str, str]) -> dict[str, str]:
-    """What `columns` has to say for a table: nothing for a layout that is recognised, else where the longest texts are.
+def columns_of(argument: Mapping[str, str]) -> dict[str, Any]:
+    """What `columns` has to say for a table: nothing for a layout that is recognised, else where the longest texts are;
+    and whether its rows are `answered`.
 
     Runs in a confined child. Raises SourceError where no column holds text.
     """
@@ -137,20 +154,21 @@ def columns_of(argument: Mapping[str, str]) -> dict[str, str]:
     assert parse is not None  # look() offers known formats alone
     options = Options("auto")
     rows = [row.cells for row in islice(parse(file, options), ROWS_LOOKED_AT) if isinstance(row, Found)]
-    if any(record_fields(cells, {})[0] for cells in rows):
-        return {}
+    fields = [record_fields(cells, {})[0] for cells in rows]
+    if any(fields):
+        return {"columns": {}, "answered": not any("text" in found for found in fields)}
     lengths: Counter[str] = Counter()
     for cells in rows:
         lengths.update({k: len(v) for k, v in cells.items() if isinstance(v, str)})
     if not lengths:
         raise SourceError(f"data {file}", found="no column of text", expected="a column with strings")
-    return {"text": lengths.most_common(1)[0][0]}
+    return {"columns": {"text": lengths.most_common(1)[0][0]}, "answered": False}
 
 
-def _columns(file: Path) -> dict[str, str]:
+def _columns(file: Path) -> dict[str, Any]:
     """A stranger's file is parsed in a confined child."""
     with tempfile.TemporaryDirectory() as scratch, Pool(1) as pool:
         request = Request(f"{__name__}:columns_of", {"file": str(file.resolve())}, Caps(scratch))
         (answer,) = pool([request])
-        found: dict[str, str] = value(answer, f"data {file}")
+        found: dict[str, Any] = value(answer, f"data {file}")
     return found

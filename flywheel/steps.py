@@ -16,11 +16,16 @@ class Step:
     keys: tuple[str, ...]
     """Dotted recipe keys that it reads."""
     inputs: tuple[str, ...] = ()
-    """What it reads from outside: `sources`, `operands` (files that operations name), `checkpoint` or `registry`."""
+    """What it reads from outside: `sources`, `operands` (files that operations name), `checkpoint`, `registry`, or
+    what the section of a training `stage` names."""
     modules: tuple[str, ...] = ()
-    """Source that tasks/<name>.py reaches by name only: `{sources}`, `{operations}`, `{features}`, `{room}` and
-    `{runtime}`, or what is outside the core."""
+    """Source that tasks/<name>.py reaches by name only: `{sources}`, `{operations}`, `{features}`, `{method}`, `{room}`
+    and `{runtime}`, or what is outside the core."""
 
+
+_TOGETHER = ("resources.accelerators", "resources.num_nodes", "resources.strategy")
+"""How many train together: their batches add up."""
+_TRAINING = ("flywheel.launch", "{method}", "{room}")
 
 _WHEEL = (
     Step("ingest", (), ("data.sources",), ("sources",), ("{sources}",)),
@@ -34,13 +39,13 @@ _WHEEL = (
     Step(
         "validate",
         ("prepare",),
-        ("data.validate", "data.split.by", "model.modality"),
+        ("data.validate", "data.split.by", "model.modality", "train.method", "finetune.method"),
         (),
         ("infra.expectations", "{room}"),
     ),
     Step("features", ("validate",), ("features",), (), ("{features}",)),
-    Step("train", ("validate",), ("model", "train", "seed"), ("checkpoint",), ("{room}",)),
-    Step("finetune", ("train", "validate"), ("finetune", "peft", "seed"), (), ("{room}",)),
+    Step("train", ("validate",), ("model", "train", "seed", *_TOGETHER), ("checkpoint", "stage"), _TRAINING),
+    Step("finetune", ("train", "validate"), ("finetune", "peft", "seed", *_TOGETHER), ("stage",), _TRAINING),
     Step("evaluate", ("validate", "train", "finetune"), ("evaluate", "model", "seed"), ("checkpoint",), ("{room}",)),
     Step("gate", ("evaluate",), ("objective",)),
     Step(

@@ -13,6 +13,7 @@ from typing import Any
 from flywheel import artifact
 from flywheel.errors import ArtifactError, FlywheelError, disk_full
 from flywheel.plan import PlannedStep, differences, own_ingredients
+from flywheel.progress import Progress, silent
 from flywheel.recipe import Recipe
 from flywheel.steps import wheel
 from infra import tracking
@@ -33,6 +34,8 @@ class Job:
     settings: Settings
     run_id: str
     """The MLflow run of the lifecycle."""
+    watch: Progress = silent
+    """Is told the progress too, and may end the step by an error."""
 
     def path(self, reference: Reference) -> Path:
         """The directory of an earlier step's artifact."""
@@ -49,9 +52,11 @@ class Scope:
     """Checkpoints and scratch, kept when the attempt dies."""
     run: tracking.Run
     reporter: show.Reporter
+    watch: Progress = silent
 
     def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None:
         self.reporter.progress(done, total, figures)
+        self.watch(done, total, figures)
 
 
 def perform(job: Job, work: Callable[[Scope], Summary]) -> Reference:
@@ -66,7 +71,7 @@ def perform(job: Job, work: Callable[[Scope], Summary]) -> Reference:
         if done is None:
             _refuse_changed(job, "since the run was planned")
             with tracking.step_run(job.settings, job.run_id, step.name) as run, show.Reporter(step.name) as reporter:
-                summary = work(Scope(building.out, building.work, run, reporter))
+                summary = work(Scope(building.out, building.work, run, reporter, job.watch))
             _refuse_changed(job, "while the step ran")
             done = artifact.commit(
                 building, target=target, recipe=job.recipe.name, ingredients=step.ingredients, summary=summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -13,6 +13,15 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from flywheel.tuning import Pruned
+
+SHOWN: dict[str, Callable[[float], str]] = {
+    "loss": lambda value: f"loss {value:.3f}",
+    "eval_loss": lambda value: f"eval {value:.3f}",
+    "grad_norm": lambda value: f"grad {value:.2g}",
+    "tokens_per_second": lambda value: f"{value / 1000:.1f}k tok/s",
+    "mfu": lambda value: f"mfu {value:.0%}",
+}
 PLAIN_SECONDS = 10.0
 """Between two plain lines, and between two updates of the UI."""
 
@@ -39,12 +48,12 @@ class Reporter:
     ) -> None:
         if self.console.is_terminal:
             self.bar.stop()
-        outcome = "done" if error is None else "failed"
+        outcome = "done" if error is None else "stopped" if isinstance(error, Pruned) else "failed"
         self.console.print(f"{self.step}: {outcome} in {time.monotonic() - self.started:.1f} s", soft_wrap=True)
 
     def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None:
         """Called as often as one likes; the slow places are told at most every ten seconds."""
-        words = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        words = _words(figures)
         self.bar.update(self.line, completed=done, total=total, figures=words)
         now = time.monotonic()
         if now - self.told < PLAIN_SECONDS and done < total:
@@ -65,6 +74,12 @@ class Reporter:
         create_table_artifact([dict(r) for r in rows], key=self.step, description=description)
 
 
+def _words(figures: Mapping[str, float]) -> str:
+    """The figures that matter most, short enough for a terminal of 80 columns; MLflow has all of them."""
+    known = [SHOWN[name](figures[name]) for name in SHOWN if name in figures]
+    return " ".join(known or [f"{name} {value:.4g}" for name, value in figures.items()])
+
+
 def _id(value: Any) -> UUID:
     assert isinstance(value, UUID)  # in a synchronous task Prefect's dual functions return their value
     return value
@@ -73,7 +88,7 @@ def _id(value: Any) -> UUID:
 def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description:>9}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=12),
         TextColumn("{task.completed:.0f}/{task.total}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

@@ -89,7 +89,7 @@ def flow_run(stack: Stack, recipe: Path) -> str:
 def test_the_form_is_the_schema(stack: Stack) -> None:
     deployment = httpx.get(f"{stack.prefect}/deployments/name/lifecycle/lifecycle", timeout=60).json()
     schema = deployment["parameter_openapi_schema"]
-    help_text = schema["definitions"]["Train"]["properties"]["max_steps"]["description"]
+    help_text = schema["definitions"]["Sft"]["properties"]["max_steps"]["description"]
     assert help_text == "Number of optimizer steps."
 
 

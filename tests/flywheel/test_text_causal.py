@@ -89,7 +89,8 @@ def test_a_long_prompt_keeps_its_start_and_its_end() -> None:
 
 def test_sequences_of_a_row_do_not_see_each_other(room: TextCausal, model: Model) -> None:
     device = next(model.module.parameters()).device
-    batch = {k: v.to(device) for k, v in room.collate([room.encode(model, PAIRS[:2], 128)[0]]).items()}
+    short = [Record(name, prompt=f"What is {name}?", completion=f"It is {name}.") for name in "ab"]
+    batch = {k: v.to(device) for k, v in room.collate([room.encode(model, short, 64)[0]]).items()}
     second = int((batch["position_ids"][0] == 0).nonzero()[1])
     batch["labels"][0, : second + 1] = IGNORED
     with torch.no_grad():
