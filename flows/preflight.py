@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flywheel.plan import PlannedStep
-from flywheel.recipe import Recipe
+from flywheel.recipe import Recipe, stage_of
 from infra import devices
 from infra.settings import Settings
 
@@ -41,7 +41,7 @@ def preflight(recipe: Recipe, planned: Sequence[PlannedStep], settings: Settings
             on = estimate.machine(recipe, stage, settings.store / ".machines" / os.uname().nodename)
         sys.stderr.write(f"{stage}: {estimate.check(estimate.wanted(recipe, stage), on)}\n")
         _told.add(mark)
-        config = recipe.finetune if stage == "finetune" and recipe.finetune is not None else recipe.train
+        config = stage_of(recipe, stage)
         if config.num_train_epochs is None and config.warmup_steps >= config.max_steps:
             sys.stderr.write(
                 f"{stage}: warmup_steps {config.warmup_steps} of max_steps {config.max_steps}: "

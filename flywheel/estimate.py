@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flywheel import footprint
 from flywheel.errors import TrainingError
 from flywheel.footprint import Footprint, Sketch
+from flywheel.recipe import stage_of
 from flywheel.recipe_train import Distill, Dpo, Grpo, Kto, Orpo, Peft, Train
 from flywheel.speed import duration
 
@@ -119,7 +120,7 @@ def machine(recipe: Recipe, stage: str, peaks: Path, gpu_memory: int | None = No
     from flywheel.methods.rows import computes_bf16
     from flywheel.speed import peak_flops
 
-    wanted, config = recipe.resources, _config(recipe, stage)
+    wanted, config = recipe.resources, stage_of(recipe, stage)
     device: Literal["cpu", "cuda"] = "cpu" if gpu_memory is None else "cuda"
     bf16 = config.bf16 and computes_bf16(device)
     return Machine(
@@ -135,7 +136,7 @@ def wanted(recipe: Recipe, stage: str) -> Wanted:
     """The stage `train` or `finetune` of a recipe, from the recipe alone: no rows are read and no weights."""
     from flywheel.modalities.rooms import room as room_of
 
-    room, config = room_of(recipe.model.modality), _config(recipe, stage)
+    room, config = room_of(recipe.model.modality), stage_of(recipe, stage)
     last = stage == "finetune" or recipe.finetune is None
     return Wanted(
         room,
@@ -312,13 +313,6 @@ def _vocabulary(asked: Wanted) -> int:
     """Outputs for each token; 0 for a module that has no such head."""
     heads = getattr(asked.sketch.module, "get_output_embeddings", lambda: None)()
     return len(heads.weight) if heads is not None else 0
-
-
-def _config(recipe: Recipe, stage: str) -> Train:
-    config = recipe.finetune if stage == "finetune" else recipe.train
-    if config is None:
-        raise TrainingError("finetune", found="no such section in the recipe", remedy="add one, or leave the stage out")
-    return config
 
 
 def _count(number: int) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from flywheel import checkpoint
 from flywheel.errors import TrainingError
 from flywheel.progress import Progress
-from flywheel.recipe import Recipe
+from flywheel.recipe import Recipe, stage_of
 from flywheel.training_worker import TOLD
 
 LOG, SPEC = "training.log", "spec.json"
@@ -42,7 +42,6 @@ ALLOCATOR = {
 class Devices:
     """What a training runs on."""
 
-    kind: Literal["cpu", "cuda"] = "cpu"
     visible: tuple[str, ...] = ()
     """GPUs that it may use, by index or uuid; empty on CPUs."""
     processes: int = 1
@@ -166,7 +165,6 @@ def _started(job: Job, devices: Devices) -> Iterator[Running]:
     spec = place / SPEC
     spec.write_text(json.dumps(_spec(job, devices), indent=1))
     command = [sys.executable, "-m", "flywheel.training_worker", str(spec)]
-    config = job.recipe.finetune if job.stage == "finetune" else job.recipe.train
     with (place / LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -176,7 +174,7 @@ def _started(job: Job, devices: Devices) -> Iterator[Running]:
             env={**os.environ, **_environment(job, devices)},
             start_new_session=True,  # a Ctrl-C on the terminal is the parent's to handle
         )
-    running = Running(process, place, config.hang_seconds if config else END_SECONDS)
+    running = Running(process, place, stage_of(job.recipe, job.stage).hang_seconds)
     try:
         yield running
     finally:

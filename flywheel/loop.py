@@ -131,7 +131,6 @@ class Exact(Trainer):
 
     model: nn.Module
     loop: Loop
-    loss_is_scaled_for_ga = False
     _step_loss: torch.Tensor | None = None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -192,7 +191,7 @@ class Exact(Trainer):
 
     def restore(self, directory: Path) -> None:
         """Everything that the result depends on, of a checkpoint after the last step."""
-        self.load_weights(directory)
+        self._load_from_checkpoint(str(directory))
         self.state = TrainerState.load_from_json(str(directory / STATE))
         self.take_up(directory)
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
+from flywheel.errors import TrainingError
 from flywheel.recipe_base import Operation, Section
 from flywheel.recipe_features import Features
 from flywheel.recipe_models import Model
 from flywheel.recipe_sources import Source
-from flywheel.recipe_train import Peft, Sft, Stage
+from flywheel.recipe_train import Peft, Sft, Stage, Train
 from flywheel.recipe_tune import Tune
 
 
@@ -194,6 +195,14 @@ class Recipe(Section):
     """How the champion is served and tried."""
     resources: Resources = Resources()
     """What works on the shards of data."""
+
+
+def stage_of(recipe: Recipe, name: str) -> Train:
+    """The section of the training stage `train` or `finetune`. Raises TrainingError where the recipe has none."""
+    config = recipe.finetune if name == "finetune" else recipe.train
+    if config is None:
+        raise TrainingError("finetune", found="no such section in the recipe", remedy="add one, or leave the stage out")
+    return config
 
 
 def section(recipe: Recipe, dotted: str) -> Any:

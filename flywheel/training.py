@@ -30,7 +30,7 @@ from flywheel.methods.table import method
 from flywheel.modalities.base import Modality, Model
 from flywheel.modalities.rooms import room as room_of
 from flywheel.progress import Progress
-from flywheel.recipe import Recipe
+from flywheel.recipe import Recipe, stage_of
 from flywheel.recipe_train import Train
 from flywheel.record import LeftOut, Record, located, read_rows
 from flywheel.sharding import full_weights, meet, processes, rank
@@ -68,7 +68,7 @@ def train(  # noqa: PLR0913 - a step with a parent and a memory
     """
     began = time.monotonic()
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    config = _config(recipe, stage)
+    config = stage_of(recipe, stage)
     room = room_of(recipe.model.modality)
     on = estimate.machine(recipe, stage, kept or work, _gpu_memory())
     expected = estimate.check(estimate.wanted(recipe, stage), on)
@@ -186,13 +186,6 @@ def _choice(
 
 def _gpu_memory() -> int | None:
     return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
-
-
-def _config(recipe: Recipe, name: Name) -> Train:
-    config = recipe.finetune if name == "finetune" else recipe.train
-    if config is None:
-        raise TrainingError("finetune", found="no such section in the recipe", remedy="add one, or leave the stage out")
-    return config
 
 
 def _rows(directory: Path, name: str) -> Sequence[Record]:

@@ -60,13 +60,13 @@ def gathered(settings: Settings, job: launch.Job) -> Iterator[Machines]:
     resources = job.recipe.resources
     holder = f"{job.recipe.name} {job.stage} ({runtime.flow_run.name or 'no flow'})"
     with devices.lease(settings, resources.accelerator, resources.accelerators, holder, _tell) as lease:
-        here = launch.Devices(lease.kind, lease.visible, resources.accelerators)
+        here = launch.Devices(lease.visible, resources.accelerators)
         if resources.num_nodes == 1:
             yield Machines(here, lease.check)
             return
         endpoint = f"{_address()}:{free_port()}"
         with _others(settings, job, endpoint) as others:
-            all_nodes = launch.Devices(here.kind, here.visible, here.processes, resources.num_nodes, 0, endpoint)
+            all_nodes = launch.Devices(here.visible, here.processes, resources.num_nodes, 0, endpoint)
 
             def check() -> None:
                 lease.check()
@@ -88,7 +88,7 @@ def joined(
     job = launch.Job(recipe, stage, start=paths["start"], **{k: v for k, v in found.items() if k != "start"})
     holder = f"{recipe.name} {stage}, machine {rank + 1}"
     with devices.lease(settings, resources.accelerator, resources.accelerators, holder, _tell) as lease:
-        here = launch.Devices(lease.kind, lease.visible, resources.accelerators, resources.num_nodes, rank, endpoint)
+        here = launch.Devices(lease.visible, resources.accelerators, resources.num_nodes, rank, endpoint)
         machines = Machines(here, lease.check)
         with beats.beating(settings, str(runtime.flow_run.id)):  # which tells the first machine that this one is ready
             launch.launch(job, here, machines.watched(lambda done, total, figures: None))

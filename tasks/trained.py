@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flywheel import launch
+from flywheel.recipe import stage_of
 from flywheel.recipe_train import Train
 from tasks import machines
 from tasks.shell import Job, Scope, Summary
@@ -29,13 +30,13 @@ def train_stage(job: Job, step: Scope, stage: Literal["train", "finetune"], rows
     with machines.gathered(job.settings, work) as found:
         summary = launch.launch(work, found.devices, found.watched(progress))
     live.flush()
-    for line in _told(summary, job.recipe.finetune if stage == "finetune" else job.recipe.train):
+    for line in _told(summary, stage_of(job.recipe, stage)):
         step.reporter.console.print(f"{stage}: {line}", soft_wrap=True)
     _log_curve(step)
     return summary
 
 
-def _told(summary: Summary, config: Train | None) -> Iterator[str]:
+def _told(summary: Summary, config: Train) -> Iterator[str]:
     """What people should know of a training that ended well."""
     if left := summary["left_out"]:
         reasons = ", ".join(f"{number} {reason}" for reason, number in left.items())
@@ -44,7 +45,7 @@ def _told(summary: Summary, config: Train | None) -> Iterator[str]:
         yield f"auto chose {', '.join(f'{key} {choice[key]}' for key in choice if key not in ('table', 'seconds'))}"
     if skipped := summary["skipped"]:
         yield f"went back and skipped {len(skipped)} steps: {', '.join(str(skip['step']) for skip in skipped)}"
-    if config is not None and config.num_train_epochs is None and summary["steps"] < config.max_steps:
+    if config.num_train_epochs is None and summary["steps"] < config.max_steps:
         yield f"stopped early, after {summary['steps']} of {config.max_steps} steps"
 
 

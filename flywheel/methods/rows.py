@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from transformers import Trainer, TrainingArguments
 from flywheel.methods.base import Made, Stage, require_rows
 from flywheel.modalities.token_rows import kept
 from flywheel.recipe_train import Train
+from flywheel.record import Record
 from flywheel.sharding import processes, rank
 
 Features = Mapping[str, Any]
@@ -31,17 +31,15 @@ class Rows:
 
     def make(self, stage: Stage) -> Made:
         config, whole = stage.config, getattr(stage.config, "method", None) == "pretrain"
+        together = distributed.barrier if processes() > 1 else None
 
-        def encoded(name: str) -> Any:
-            rows = getattr(stage, name)
-            place = stage.work / "features" / name
-            return (
-                features(place, lambda: stage.room.encode(stage.model, rows, config.max_length, whole))
-                if rows
-                else None
-            )
+        def encoded(name: str, rows: Sequence[Record]) -> Any:
+            """Made once for all attempts of a stage and all processes, where they can be kept in a file."""
+            make = partial(stage.room.encode, stage.model, rows, config.max_length, whole)
+            return kept(stage.work / "features" / name, make, together, rank() == 0) if rows else None
 
-        mine, replayed, heldout = map(encoded, ("rows", "replayed", "heldout"))
+        mine = encoded("rows", stage.rows)
+        replayed, heldout = encoded("replayed", stage.replayed), encoded("heldout", stage.heldout)
         assert mine is not None
         left_out = [row for found in (mine, replayed) for row in getattr(found, "left_out", ())]
         require_rows(len(mine), left_out)
@@ -61,11 +59,6 @@ class Rows:
             objective=Objective(stage.model.module, stage.room.losses, config),
             left_out=left_out,
         )
-
-
-def features(place: Path, make: Callable[[], Any]) -> Any:
-    """Features that are made once for all attempts of a stage and all processes, where they can be kept in a file."""
-    return kept(place, make, distributed.barrier if processes() > 1 else None, rank() == 0)
 
 
 class Objective(nn.Module):

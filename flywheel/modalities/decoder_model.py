@@ -57,7 +57,7 @@ def outline(config: DecoderModel) -> nn.Module:
         try:
             architecture = AutoConfig.from_pretrained(config.path, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise _no_checkpoint(config.path, error) from error
+            raise no_checkpoint(config.path, "a causal language model", error) from error
     module: nn.Module = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         architecture, dtype=torch.float32, trust_remote_code=False, attn_implementation=attention()
     )
@@ -116,7 +116,7 @@ def open_checkpoint(path: str) -> Model:
             path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, attn_implementation=attention()
         )
     except (OSError, ValueError) as error:
-        raise _no_checkpoint(path, error) from error
+        raise no_checkpoint(path, "a causal language model", error) from error
     for told_by_loading in ("is_local", "local_files_only"):  # would be saved, and equal models differ
         tokenizer.init_kwargs.pop(told_by_loading, None)
     return Model(_by_blocks(module), tokenizer)
@@ -133,12 +133,13 @@ def check_length(max_length: int, positions: int) -> None:
         )
 
 
-def _no_checkpoint(path: str, error: Exception) -> RecipeError:
+def no_checkpoint(path: str, what: str, error: Exception) -> RecipeError:
+    """What to say of a `model.path` that is not `what`."""
     absent = path.startswith(("/", ".", "~")) and not os.path.isdir(path)
     return RecipeError(
         f"model.path {path}",
         found="no such directory" if absent else str(error).splitlines()[0],
-        expected="a causal language model in hub layout with safetensors weights and tokenizer.json",
+        expected=f"{what} in hub layout with safetensors weights and tokenizer.json",
         remedy="give a directory that holds one, or a hub id that can be reached",
     )
 

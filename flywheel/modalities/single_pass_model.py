@@ -10,10 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from flywheel.errors import RecipeError
 from flywheel.modalities import decoder_model
 from flywheel.modalities.base import Array, Graph, Model
-from flywheel.modalities.decoder_model import attention
 from flywheel.runtimes.single_pass import Ids, Pass
 
 
@@ -30,11 +28,11 @@ def open_checkpoint(path: str, auto: Any, what: str, seed: int, **options: Any) 
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
-                attn_implementation=attention(),
+                attn_implementation=decoder_model.attention(),
                 **options,
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise _no_checkpoint(path, what, error) from error
+        raise decoder_model.no_checkpoint(path, what, error) from error
     for told_by_loading in ("is_local", "local_files_only"):  # would be saved, and equal models differ
         tokenizer.init_kwargs.pop(told_by_loading, None)
     return Model(module, tokenizer)
@@ -45,16 +43,7 @@ def config_of(path: str, what: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise _no_checkpoint(path, what, error) from error
-
-
-def _no_checkpoint(path: str, what: str, error: Exception) -> RecipeError:
-    return RecipeError(
-        f"model.path {path}",
-        found=str(error).splitlines()[0],
-        expected=f"{what} in hub layout with safetensors weights and tokenizer.json",
-        remedy="give a directory that holds one, or a hub id that can be reached",
-    )
+        raise decoder_model.no_checkpoint(path, what, error) from error
 
 
 def save(model: Model, directory: Path) -> None:

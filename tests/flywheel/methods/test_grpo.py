@@ -62,3 +62,11 @@ def test_groups_are_whole(tmp_path: Path) -> None:
     odd = tiny_stage.stage("grpo", ROWS, tmp_path, **(DRAWN | {"num_generations": 3}))
     with pytest.raises(TrainingError, match="multiple of num_generations"):
         method(odd.config).make(odd)
+
+
+def test_the_loss_is_scaled_for_accumulated_batches_once() -> None:
+    from trl import GRPOTrainer
+
+    from flywheel.loop import Exact
+
+    assert type("Both", (Exact, GRPOTrainer), {}).loss_is_scaled_for_ga is GRPOTrainer.loss_is_scaled_for_ga is True
