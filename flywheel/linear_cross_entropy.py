@@ -8,11 +8,12 @@ rounding. On CUDA Liger's own kernel is used where it is installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache, wraps
 from importlib.util import find_spec
 from math import ceil
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +21,9 @@ from torch import nn
 LOGITS, CHUNKS = 1 << 22, 16
 """How many logits are worth holding at a time, and most chunks of rows: compiled, each is there by itself."""
 _Saved = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def linear_cross_entropy(
@@ -30,6 +34,31 @@ def linear_cross_entropy(
     `hidden` (rows, features), `weight` (classes, features), `targets` (rows,) of class numbers; rows whose target is
     `ignore_index` do not count. Products are made in autocast's type where that is on; everything else in float32.
     """
+    if not torch.compiler.is_compiling() and _alone.get():
+        return _compiled()(hidden, weight, targets, ignore_index)
+    return _loss(hidden, weight, targets, ignore_index)
+
+
+def compiled_alone(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that is not compiled, in which this loss is."""
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _alone.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _alone.reset(token)
+
+    return called
+
+
+@cache
+def _compiled() -> Callable[..., torch.Tensor]:
+    return torch.compile(_loss, dynamic=False)
+
+
+def _loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, ignore_index: int) -> torch.Tensor:
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     with torch.autocast(kind, enabled=False):
