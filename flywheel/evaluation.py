@@ -1,59 +1,153 @@
 """Evaluation: the final weights on held-out rows, beside what they started from and beside simple baselines.
 
 Held-out rows of the first stage are compared with the untrained model (`before`); rows of the second stage with the
-model before fine-tuning. The same rows, prompts and seeds are used on both sides.
+model before fine-tuning. The same rows, prompts and seeds are used on both sides, and on the champion's.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from flywheel import arguments
+from flywheel.artifact import sha256
+from flywheel.errors import FlywheelError
+from flywheel.fingerprint import fingerprint
+from flywheel.generations import Remembered
+from flywheel.metrics import score_files
+from flywheel.metrics.base import Exam
 from flywheel.metrics.metric import Metric
-from flywheel.modalities.base import Modality, Model, Picture
-from flywheel.modalities.rooms import room
+from flywheel.metrics.table import METRICS
+from flywheel.modalities.base import Modality, Model, Paints, Picture, Speaks
+from flywheel.modalities.rooms import ROOMS, room
 from flywheel.progress import Progress
 from flywheel.recipe import Recipe
 from flywheel.record import Record, read_rows
+from flywheel.runtimes.base import Predictor, Sampling
+
+PARTS = ("heldout", "finetune_heldout")
+"""Held-out rows of the first stage and, where there is one, of the second."""
 
 
-def evaluate(recipe: Recipe, rows: Path, stages: tuple[Path, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Write metrics.json and samples; return `{"metrics": {name: {value, low, high, better, baseline, before}}}`.
+@dataclass(frozen=True)
+class Sitting:
+    """One evaluation: what is asked, and where answers are kept."""
+
+    recipe: Recipe
+    rows: Path
+    """Directory of validated rows."""
+    kept: Path
+    """Directory of what models answered before."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that metrics may name: keys of a judge."""
+
+    def part(self, name: str) -> list[Record]:
+        """The rows of a part; none where there is no such part."""
+        file = self.rows / f"{name}.parquet"
+        return list(read_rows(file)) if file.exists() else []
+
+
+def evaluate(sitting: Sitting, stages: tuple[Path, Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Write metrics.json, samples and scores; return `{"metrics": {name: Metric.as_dict()}}`.
 
     `stages` are the model directories after the first and after the last training stage (equal where there is one).
     """
-    modality = room(recipe.model.modality)
-    train, heldout = list(read_rows(rows / "train.parquet")), list(read_rows(rows / "heldout.parquet"))
-    final = modality.load(stages[1])
-    untrained = modality.build(recipe, train)
-    progress(0, 4, {})
-    metrics = _measure(recipe, modality, heldout, untrained, final)
-    progress(1, 4, {})
-    answers = rows / "finetune_heldout.parquet"
-    if answers.exists():
-        metrics += _measure(recipe, modality, list(read_rows(answers)), modality.load(stages[0]), final)
-    progress(2, 4, {})
-    baselines = modality.baselines(final, train, heldout) if recipe.evaluate.baselines else {}
-    metrics = [replace(m, baseline=baselines.get(m.name)) for m in metrics]
-    progress(3, 4, {})
-    predictor = modality.predictor(final)
-    _write_samples(modality.samples(predictor, final, heldout, recipe.evaluate.generation, recipe.seed), out)
+    recipe, modality = sitting.recipe, room(sitting.recipe.model.modality)
+    train = sitting.part("train")
+    final, asked = _opened(sitting, modality, stages[1])
+    measured = _own(sitting, modality, final, asked)
+    progress(1, 5, {})
+    before = dict[str, float]()
+    for name, rows in ((name, sitting.part(name)) for name in PARTS):
+        if rows:
+            old = modality.build(recipe, train) if name == "heldout" else modality.load(stages[0])
+            found = modality.evaluate(modality.predictor(old), old, rows, recipe.evaluate, recipe.seed)
+            before |= {m.name: m.value for m in found}
+    progress(2, 5, {})
+    baselines = modality.baselines(final, train, sitting.part("heldout")) if recipe.evaluate.baselines else {}
+    metrics = [replace(m, baseline=baselines.get(m.name), before=before.get(m.name)) for m in measured]
+    progress(3, 5, {})
+    metrics += _further(sitting, modality, final, asked)
+    progress(4, 5, {})
+    samples = modality.samples(asked, final, sitting.part("heldout"), recipe.evaluate.generation, recipe.seed)
+    _write_samples(samples, out)
+    score_files.write(metrics, out)
     summary = {"metrics": {m.name: m.as_dict() for m in metrics}}
     (out / "metrics.json").write_text(json.dumps(summary, indent=1))
-    progress(4, 4, {m.name: m.value for m in metrics})
+    progress(5, 5, {m.name: m.value for m in metrics})
     return summary
 
 
-def _measure(recipe: Recipe, modality: Modality, rows: Sequence[Record], before: Model, after: Model) -> list[Metric]:
-    """Metrics of `after`, each with the value of `before`."""
-    old, new = (
-        modality.evaluate(modality.predictor(m), m, rows, recipe.evaluate, recipe.seed) for m in (before, after)
+def of_champion(sitting: Sitting, champion: Path, challenger: Path, out: Path) -> dict[str, Any]:
+    """Write the scores of a champion's weights on the rows that the challenger is measured on; return its metrics.
+
+    A judge that is part of a model is the challenger's for both. `fault` says why it could not be measured.
+    """
+    try:
+        metrics = measure(sitting, champion, challenger)
+    except (FlywheelError, OSError, ValueError, KeyError, RuntimeError) as error:
+        return {"metrics": {}, "fault": str(error).splitlines()[0]}
+    score_files.write(metrics, out)
+    return {"metrics": {m.name: m.as_dict() for m in metrics}, "fault": ""}
+
+
+def measure(sitting: Sitting, weights: Path, judge: Path) -> list[Metric]:
+    """Everything that the recipe asks of one model, without rivals; `judge` is the model whose judge is asked."""
+    modality = room(sitting.recipe.model.modality)
+    model, asked = _opened(sitting, modality, weights, judge)
+    return _own(sitting, modality, model, asked) + _further(sitting, modality, model, asked)
+
+
+def _opened(sitting: Sitting, modality: Modality, weights: Path, judge: Path | None = None) -> tuple[Model, Predictor]:
+    """The model in a directory, and its predictor, which remembers what it answered."""
+    model = modality.load(weights)
+    if judge is not None and hasattr(modality, "judged_alike"):
+        model = modality.judged_alike(model, modality.load(judge))
+    predictor = modality.predictor(model)
+    if ROOMS[sitting.recipe.model.modality].kind != "text":
+        return model, predictor
+    files = {str(p.relative_to(weights)): sha256(p) for p in sorted(weights.rglob("*")) if p.is_file()}
+    return model, cast(Predictor, Remembered(predictor, sitting.kept, fingerprint(files)[:32]))
+
+
+def _own(sitting: Sitting, modality: Modality, model: Model, asked: Predictor) -> list[Metric]:
+    """The metrics of the modality itself."""
+    recipe = sitting.recipe
+    parts = [rows for name in PARTS if (rows := sitting.part(name))]
+    return [m for rows in parts for m in modality.evaluate(asked, model, rows, recipe.evaluate, recipe.seed)]
+
+
+def _further(sitting: Sitting, modality: Modality, model: Model, asked: Predictor) -> list[Metric]:
+    """The metrics that the recipe names."""
+    recipe, generation = sitting.recipe, sitting.recipe.evaluate.generation
+    if not recipe.evaluate.metrics:
+        return []
+    exam = Exam(
+        heldout=[row for name in PARTS for row in sitting.part(name)],
+        train=[row for name in ("train", "finetune_train") for row in sitting.part(name)],
+        num_samples=recipe.evaluate.num_samples,
+        sampling=Sampling(
+            max_new_tokens=generation.max_new_tokens,
+            temperature=generation.temperature if generation.do_sample else 0.0,
+            top_k=generation.top_k,
+            top_p=generation.top_p,
+            seed=recipe.seed,
+            num_inference_steps=generation.num_inference_steps,
+            guidance_scale=generation.guidance_scale,
+        ),
+        seed=recipe.seed,
+        speaker=modality.speaker(model, asked) if isinstance(modality, Speaks) else None,
+        painter=modality.painter(model, asked) if isinstance(modality, Paints) else None,
+        kept=sitting.kept,
+        environment=sitting.environment,
     )
-    past = {m.name: m.value for m in old}
-    return [replace(m, before=past.get(m.name)) for m in new]
+    found: list[Metric] = []
+    for name, given in map(arguments.named, recipe.evaluate.metrics):
+        found += METRICS[name].function(name)(exam, **given)
+    return found
 
 
 def _write_samples(samples: Any, out: Path) -> None:

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from flywheel import shards, split
+from flywheel import arguments, shards, split
+from flywheel.arguments import named
 from flywheel.artifact import sha256
 from flywheel.counts import Counts, most_common
 from flywheel.errors import ArtifactError, SourceError
 from flywheel.process import check, duplicates, mix, passes
-from flywheel.process.check import named
 from flywheel.process.passes import ELSEWHERE
 from flywheel.process.table import OPERATIONS, Codes
 from flywheel.recipe import Recipe
@@ -121,7 +121,7 @@ class Preparation:
         if not operations:
             return []
         mark = shards.code(*check.modules(operations), passes.__name__)
-        files = {str(p): sha256(p) for p in check.files(operations)}
+        files = {str(p): sha256(p) for p in arguments.files(operations)}
         wanted = [
             (
                 shards.key("augment", p.key, operations, files, mark),
@@ -164,7 +164,7 @@ class Preparation:
 
     def _shards(self, pieces: Sequence[Piece], operations: list[Operation]) -> list[shards.Shard]:
         mark = shards.code(*check.modules(operations), passes.__name__)
-        files = {str(p): sha256(p) for p in check.files(operations)}
+        files = {str(p): sha256(p) for p in arguments.files(operations)}
         wanted = []
         for p in pieces:
             codes = None if p.codes is None or not p.codes.any() else passes.packed(p.codes)

@@ -101,6 +101,8 @@ class Evaluate(Section):
     baselines: tuple[Literal["ngram", "gaussian", "length"], ...] = ()
     """Simple models fitted to the same training rows, to be beaten: `ngram` for tokens, `gaussian` for pixels,
     `length` for preferences (the longer answer wins)."""
+    metrics: tuple[Operation, ...] = ()
+    """Further metrics beside the modality's own: `- chrf`, or `- pass_at_k: {problems: humaneval.jsonl}`."""
 
 
 class Threshold(Section):
@@ -121,6 +123,9 @@ class Objective(Section):
     """The metric that ranks versions, such as `bits_per_byte`."""
     thresholds: dict[str, Threshold] = {}
     """Metric name to what it must reach."""
+    min_effect: float = Field(default=0.01, gt=0, le=1)
+    """Smallest gain over the champion that is worth finding, as a share of its value: what sample sizes are told for,
+    and the loss that any other metric may show."""
 
 
 class Optimize(Section):
@@ -141,6 +146,14 @@ class Deploy(Section):
 
     smoke_prompt: str = ""
     """A prompt whose answer proves that the server works. Empty: the modality's own."""
+
+
+class Promote(Section):
+    """How a version that the gate admits becomes the champion."""
+
+    approval: bool = False
+    """A person decides: the version waits as `@candidate` until it is approved, in the Prefect UI or by
+    `flywheel promote`."""
 
 
 class Resources(Section):
@@ -191,6 +204,8 @@ class Recipe(Section):
     """What is measured on held-out rows."""
     optimize: Optimize = Optimize()
     """What is exported and what it must prove."""
+    promote: Promote = Promote()
+    """How a version that the gate admits becomes the champion."""
     deploy: Deploy = Deploy()
     """How the champion is served and tried."""
     resources: Resources = Resources()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,13 +13,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from flywheel import recipe_checks
 from flywheel.errors import RecipeError
-from flywheel.methods import rewards
-from flywheel.modalities.rooms import ROOMS
-from flywheel.process.check import check_operations
 from flywheel.recipe import Recipe
-from flywheel.recipe_base import Operation
-from flywheel.recipe_train import Grpo
+from flywheel.recipe_checks import Place
 from flywheel.recipe_tune import Tune
 from flywheel.steps import wheel
 
@@ -27,8 +24,6 @@ MAX_SIZE, MAX_DEPTH, MAX_PROBLEMS = 100_000, 50, 20
 """Characters of a recipe, levels of it, and mistakes told at a time. YAML is slow: a megabyte takes a minute."""
 TRIED = ("ingest", "prepare", "validate", "train", "finetune", "evaluate")
 """The steps of a trial of `flywheel tune`: what comes before the gate and changes what is measured."""
-Place = Callable[[tuple[int | str, ...]], str]
-"""Where a key stands, for a message: `recipe.yaml:12: train.max_steps`."""
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -144,45 +139,10 @@ def _validate(data: Any, place: Place) -> Recipe:
         details = details[:MAX_PROBLEMS]
         problems = [explain(d, place) for d in details if not _follows(d, details)] + more
         raise problems[0] if len(problems) == 1 else RecipeError("\n".join(map(str, problems))) from None
-    _check_rest(recipe, place)
+    recipe_checks.check(recipe, place)
     if recipe.tune is not None:
         _check_space(recipe.tune, data, place)
     return recipe
-
-
-def _check_rest(recipe: Recipe, place: Place) -> None:
-    """What is known beyond the schema."""
-    _check_operations(recipe.data.process, ("data", "process"), place)
-    _check_operations(recipe.data.augment, ("data", "augment"), place)
-    if recipe.finetune is not None:
-        _check_operations(recipe.finetune.process, ("finetune", "process"), place)
-    _check_stages(recipe, place)
-    _check_metrics(recipe, place)
-
-
-def _check_stages(recipe: Recipe, place: Place) -> None:
-    """What a stage may have here: a method that fits the modality, and of `finetune` alone other rows."""
-    modality = recipe.model.modality
-    fitting = ROOMS[modality].methods
-    for name, stage in (("train", recipe.train), ("finetune", recipe.finetune)):
-        if isinstance(stage, Grpo):
-            rewards.check(stage.reward_funcs)
-        method = getattr(stage, "method", None)
-        if method is not None and method not in fitting:
-            raise RecipeError(
-                place((name, "method")),
-                found=f"{method!r}",
-                expected=f"one of {', '.join(fitting)} ({modality})",
-                remedy="choose one of them, or leave the key out to learn rows as they are",
-            )
-    for key in ("process", "replay"):
-        if getattr(recipe.train, key, None):
-            raise RecipeError(
-                place(("train", key)),
-                found=f"`{key}` in the first stage",
-                expected="it under `finetune` alone",
-                remedy="move it to `finetune`" + (", or to `data.process`" if key == "process" else ""),
-            )
 
 
 def _check_space(tune: Tune, data: Any, place: Place) -> None:
@@ -208,42 +168,13 @@ def _check_point(data: Any, key: str, where: str, *, alone: bool) -> None:
         if details:
             raise explain(details[0], lambda _: where) from None
         return
-    _check_rest(recipe, lambda _: where)
+    recipe_checks.check(recipe, lambda _: where)
     read = [keys(k) for step in wheel(recipe) for k in step.keys if step.name in TRIED]
     if not any(all(a == b for a, b in zip(k, keys(key), strict=False)) for k in read):
         known = sorted({str(k[0]) for k in read})
         raise RecipeError(
             where, found="a key that does not change what is measured", expected=f"one below {', '.join(known)}"
         )
-
-
-def _check_operations(operations: Sequence[Operation], keys: tuple[str, str], place: Place) -> None:
-    """Names, arguments and places of operations; the line in the file goes before what is wrong with one of them."""
-    for position, operation in enumerate(operations):
-        try:
-            check_operations([operation], ".".join(keys), position)
-        except RecipeError as error:
-            line, colon, _ = place((*keys, position)).rpartition(": ")
-            thing = f"{line}{colon}{error.thing}"
-            raise RecipeError(thing, found=error.found, expected=error.expected, remedy=error.remedy) from error
-
-
-def _check_metrics(recipe: Recipe, place: Place) -> None:
-    """An objective may only name what the modality measures: found out now, not after the training."""
-    known = ROOMS[recipe.model.modality].metrics
-    named = [("objective", "metric", recipe.objective.metric)]
-    named += [("objective", "thresholds", name) for name in recipe.objective.thresholds]
-    if recipe.tune is not None and recipe.tune.metric is not None:
-        named.append(("tune", "metric", recipe.tune.metric))
-    for *loc, name in named:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            raise RecipeError(
-                place((*loc, name)) if loc[-1] == "thresholds" else place(tuple(loc)),
-                found=f"metric `{name}`",
-                expected=f"one of {', '.join(known)} ({recipe.model.modality})",
-                remedy=f"did you mean `{near[0]}`?" if near else "",
-            )
 
 
 def _follows(detail: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:

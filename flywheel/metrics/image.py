@@ -2,20 +2,23 @@
 
 No Inception network is bundled, so nothing here is FID or an Inception score: the distance is
 `classifier_frechet_distance`, and it means something only beside its floor (real against real) and ceiling (noise).
+What else a recipe may name is in flywheel.metrics.pictures.
 Pictures are (n, channels, height, width) in [0, 1]; class ids are (n,) integers.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flywheel.metrics.distances import frechet, frechet_of
 from flywheel.metrics.metric import Metric, bootstrap_mean
+from flywheel.metrics.scores import Scores
 
 Array = NDArray[Any]
 
@@ -25,6 +28,9 @@ EPOCHS = 60
 REFERENCE = 4096
 """Training pictures whose features are kept, for the floor of the distance."""
 RESAMPLES = 200
+COMPARED = 128
+"""The widest features whose distance is compared picture by picture: the time of a permutation test grows with the
+cube of the width."""
 GAUSSIAN_BLOCKS = 8
 
 
@@ -69,6 +75,13 @@ class Judge:
         ids: Array = np.argmax(self.features(pictures) @ self.output[0] + self.output[1], axis=1)
         return ids
 
+    def probabilities(self, pictures: Array) -> Array:
+        """Of each class, (n, classes) float64."""
+        logits = (self.features(pictures) @ self.output[0] + self.output[1]).astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: Array = odds / odds.sum(axis=1, keepdims=True)
+        return shares
+
     def save(self, path: Path) -> None:
         """Write all arrays as safetensors."""
         from safetensors.numpy import save_file
@@ -103,31 +116,6 @@ def gaussian_pictures(train: tuple[Array, Array], ids: Array, seed: int) -> Arra
     return np.clip(drawn, 0, 1)
 
 
-def frechet(a: Array, b: Array) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to features (n, d) and (m, d); Heusel et al. 2017."""
-    return _Target.fit(b).distance(a)
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A Gaussian fitted to real features, from which distances are measured."""
-
-    mean: Array
-    root: Array
-    """Symmetric square root of the covariance."""
-
-    @classmethod
-    def fit(cls, features: Array) -> _Target:
-        values, vectors = np.linalg.eigh(np.cov(features, rowvar=False, dtype=np.float64))
-        return cls(features.mean(axis=0, dtype=np.float64), (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
-
-    def distance(self, features: Array) -> float:
-        covariance = np.cov(features, rowvar=False, dtype=np.float64)
-        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(self.root @ covariance @ self.root), 0)).sum()
-        shift = features.mean(axis=0, dtype=np.float64) - self.mean
-        return max(0.0, float(shift @ shift + np.trace(covariance) + np.square(self.root).sum() - 2 * cross))
-
-
 def frechet_distance(name: str, features: Array, ids: Array, real: Array, seed: int = 0) -> Metric:
     """`frechet` of features (n, d) of pictures with class ids (n,) to real features (m, d), with a 95 % interval.
 
@@ -137,13 +125,24 @@ def frechet_distance(name: str, features: Array, ids: Array, real: Array, seed: 
     spread of the redrawn distances around their median, laid around the value.
     """
     rng = np.random.default_rng(seed)
-    target, blocks = _Target.fit(real), max(1, round(len(features) / len(real)))
+    blocks = max(1, round(len(features) / len(real)))
     order = np.argsort(ids, kind="stable")
     parts = [(features[order[b::blocks]], ids[order[b::blocks]]) for b in range(blocks)]
-    value = float(np.mean([target.distance(f) for f, _ in parts]))
-    draws = [np.mean([target.distance(f[_resample(i, rng)]) for f, i in parts]) for _ in range(RESAMPLES)]
+    value = float(np.mean([frechet(f, real) for f, _ in parts]))
+    picks = [[_resample(i, rng) for _, i in parts] for _ in range(RESAMPLES)]
+    weights = (np.stack([np.bincount(p, minlength=len(p)) for p in block]) for block in zip(*picks, strict=True))
+    pairs = zip(parts, weights, strict=True)
+    draws = np.mean([frechet_of(f, w.astype(np.float64), real) for (f, _), w in pairs], axis=0)
     low, middle, high = np.percentile(draws, [2.5, 50, 97.5])
-    return Metric(name, value, max(0.0, value + float(low - middle)), value + float(high - middle), "lower")
+    low, high = max(0.0, value + float(low - middle)), value + float(high - middle)
+    return Metric(name, value, low, high, "lower")
+
+
+def frechet_scores(features: Array, real: Array) -> Scores | None:
+    """What the comparison with a champion on the same prompts needs; none for features wider than `COMPARED`."""
+    if features.shape[1] > COMPARED:
+        return None
+    return Scores(features.astype(np.float64), "frechet", fixed=real.astype(np.float64))
 
 
 def score(judge: Judge, generated: tuple[Array, Array], real: tuple[Array, Array], seed: int = 0) -> list[Metric]:
@@ -163,13 +162,15 @@ def score(judge: Judge, generated: tuple[Array, Array], real: tuple[Array, Array
         "noise_": (judge.features(noise), real_ids),
     }
     real_features = judge.features(real_pictures)
+    distances = [
+        frechet_distance(f"{prefix}classifier_frechet_distance", f, i, real_features, seed)
+        for prefix, (f, i) in rivals.items()
+    ]
+    distances[0] = replace(distances[0], scores=frechet_scores(rivals[""][0], real_features))
     return [
         bootstrap_mean("label_accuracy", "higher", _hits(judge, pictures, ids), seed),
-        bootstrap_mean("real_label_accuracy", "higher", _hits(judge, real_pictures, real_ids), seed),
-        *(
-            frechet_distance(f"{prefix}classifier_frechet_distance", f, i, real_features, seed)
-            for prefix, (f, i) in rivals.items()
-        ),
+        replace(bootstrap_mean("real_label_accuracy", "higher", _hits(judge, real_pictures, real_ids)), scores=None),
+        *distances,
     ]
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flywheel.metrics.examples import answered, last_answer
 from flywheel.modalities import chat, decoder_model
 from flywheel.modalities.base import Model
 from flywheel.modalities.token_rows import IGNORED, Ids, Piece, pair, windows
@@ -31,33 +32,14 @@ def kinds(rows: Sequence[Record]) -> Kinds:
     return Kinds(
         [r for r in full if r.text is not None and r.completion is None],
         [r for r in full if r.completion is not None],
-        [r for r in full if r.text is None and r.completion is None and chat.last_answer(r.messages or ())],
+        [r for r in full if r.text is None and r.completion is None and last_answer(r.messages or ())],
     )
-
-
-def answered(row: Record) -> Record:
-    """The row with its chosen side as its answer, where it has one and no other answer."""
-    if row.chosen is None or row.completion is not None or row.text is not None:
-        return row
-    if isinstance(row.chosen, str) and row.messages is None:
-        return row.with_fields(text=row.chosen) if row.prompt is None else row.with_fields(completion=row.chosen)
-    before = row.messages or ([{"role": "user", "content": row.prompt}] if row.prompt is not None else [])
-    last = [{"role": "assistant", "content": row.chosen}] if isinstance(row.chosen, str) else row.chosen
-    return row.with_fields(messages=[*before, *last], prompt=None)
-
-
-def reference(row: Record) -> str:
-    """The answer of a pair, or the last one of a conversation."""
-    if row.completion is not None:
-        return row.completion
-    found = chat.last_answer(row.messages or ())
-    return found[1] if found else ""
 
 
 def questions(model: Model, rows: Sequence[Record]) -> list[Ids]:
     """Token ids of each row up to where its answer starts, which for a conversation is the last one."""
     talks = [r.messages for r in rows if r.messages is not None]
-    asked = iter(chat.questions(model, [(chat.last_answer(t) or (t, ""))[0] for t in talks]) if talks else ())
+    asked = iter(chat.questions(model, [(last_answer(t) or (t, ""))[0] for t in talks]) if talks else ())
     plain = iter(decoder_model.questions(model, [r.prompt or "" for r in rows if r.messages is None]))
     return [next(plain if r.messages is None else asked) for r in rows]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import Dataset
 
+    from flywheel.metrics.base import Painter, Speaker
     from flywheel.metrics.metric import Metric
     from flywheel.recipe import Evaluate, Generation, Recipe
     from flywheel.record import Record
@@ -139,3 +140,19 @@ class Modality(Protocol):
 
     def export(self, model: Model, directory: Path) -> Export:
         """Graphs and manifest. Files that a runtime needs beside them (tokenizer.json) are written into `directory`."""
+
+
+@runtime_checkable
+class Speaks(Protocol):
+    """A room whose models metrics may ask in strings."""
+
+    def speaker(self, model: Model, predictor: Predictor) -> Speaker:
+        """A model behind a predictor, asked in strings."""
+
+
+@runtime_checkable
+class Paints(Protocol):
+    """A room whose models metrics may ask for pictures."""
+
+    def painter(self, model: Model, predictor: Predictor) -> Painter:
+        """A model behind a predictor, asked for pictures."""

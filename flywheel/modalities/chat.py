@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from flywheel import workers
 from flywheel.confinement import Caps
 from flywheel.errors import TrainingError
+from flywheel.metrics.examples import until_answer
 from flywheel.modalities.base import Model
 from flywheel.modalities.token_rows import Ids
 from flywheel.record import Messages, Record
@@ -116,7 +117,7 @@ def sequences(model: Model, rows: Sequence[Record]) -> list[list[Said] | Refused
     """
     ready(model)
     marked = bool(MARKED.search(model.processor.get_chat_template()))
-    asked = [_asked(_answered(row.messages or ()), marked) for row in rows]
+    asked = [_asked(until_answer(row.messages or ()), marked) for row in rows]
     texts = iter(_render(model, [question for questions in asked for question in questions]))
     drafts = [_draft(row, [next(texts) for _ in questions], marked) for row, questions in zip(rows, asked, strict=True)]
     return _encoded(model, drafts)
@@ -140,18 +141,6 @@ def questions(model: Model, conversations: Sequence[Messages]) -> list[Ids]:
             raise TrainingError("the chat template", found=text.fault, expected="a template that takes held-out rows")
     found = _encoded(model, [[text._replace(spans=[])] for text in texts])
     return [said[0].ids for said in found if not isinstance(said, Refused)]
-
-
-def last_answer(messages: Messages) -> tuple[Messages, str] | None:
-    """A conversation up to its last answer, and that answer; None where there is none."""
-    kept = _answered(messages)
-    return (kept[:-1], kept[-1]["content"]) if kept else None
-
-
-def _answered(messages: Messages) -> Messages:
-    """A conversation up to its last answer."""
-    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
-    return messages[: last + 1]
 
 
 def _asked(messages: Messages, marked: bool) -> list[tuple[Messages, bool]]:

@@ -175,10 +175,18 @@ def tokenise(model: Model, texts: Sequence[str], template: bool = False) -> list
 
 def documents(model: Model, texts: Sequence[str]) -> list[Ids]:
     """Token ids of whole documents with their start and end."""
-    tokenizer = model.processor
-    end = tokenizer.eos_token_id
-    start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    start, end = _start(model), model.processor.eos_token_id
     return [np.concatenate([[start], ids, [end]]) for ids in tokenise(model, texts)]
+
+
+def _start(model: Model) -> int:
+    tokenizer = model.processor
+    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
+
+
+def started(model: Model, ids: Ids) -> Ids:
+    """Token ids behind the token that starts texts."""
+    return np.concatenate([[_start(model)], ids]).astype(np.int64)
 
 
 def questions(model: Model, prompts: Sequence[str]) -> list[Ids]:

@@ -13,11 +13,10 @@ Not covered: latent diffusion, text conditions, pictures without a label.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from flywheel.errors import TrainingError
 from flywheel.metrics.image import Judge, gaussian_baseline, score
 from flywheel.metrics.metric import Metric
 from flywheel.modalities.base import Array, Export, Graph, Model, Picture
+from flywheel.modalities.labelled_pictures import Painted, arrays, decode
 from flywheel.recipe import Evaluate, Generation, Recipe
 from flywheel.recipe_models import ImageDiffusionModel
 from flywheel.record import Record
@@ -94,7 +94,7 @@ class ImageDiffusion:
         if record.label is not None:
             facts["label"] = record.label
         try:
-            pixels = _decode(data, "L", None)
+            pixels = decode(data, "L", None)
         except ValueError:
             return {**facts, "decodes": False}
         height, width = pixels.shape[-2:]
@@ -112,7 +112,7 @@ class ImageDiffusion:
             torch.manual_seed(recipe.seed)
             module, schedule = _pretrained(config, labels) if config.path else _from_scratch(config, labels)
         shape = (config.in_channels, config.sample_size)
-        judge = Judge.fit(*_arrays(rows, labels, shape), recipe.seed)
+        judge = Judge.fit(*arrays(rows, labels, shape), recipe.seed)
         return Model(module, Processor(labels, schedule, judge))
 
     def outline(self, recipe: Recipe, max_length: int) -> tuple[nn.Module, Mapping[str, Any]]:
@@ -130,7 +130,7 @@ class ImageDiffusion:
     def encode(
         self, model: Model, rows: Sequence[Record], max_length: int, whole: bool = False
     ) -> Dataset[Mapping[str, Any]]:
-        return Pictures(*_arrays(rows, model.processor.labels, _shape(model)))
+        return Pictures(*arrays(rows, model.processor.labels, _shape(model)))
 
     def collate(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return {key: torch.stack([f[key] for f in features]) for key in ("pixel_values", "class_labels")}
@@ -177,14 +177,22 @@ class ImageDiffusion:
     ) -> list[Metric]:
         """`num_samples` pictures with labels in the proportions of the rows; see flywheel.metrics.image.score."""
         processor: Processor = model.processor
-        real = _arrays(rows, processor.labels, _shape(model))
+        real = arrays(rows, processor.labels, _shape(model))
         ids = np.sort(real[1])[np.arange(config.num_samples) * len(rows) // config.num_samples]
         drawn = predictor.generate([processor.labels[i] for i in ids], _sampling(config.generation, seed))
         return score(processor.judge, (np.stack(drawn), ids), real, seed)
 
+    def painter(self, model: Model, predictor: Predictor) -> Painted:
+        """The model, asked for a picture of each row's label."""
+        return Painted(predictor, model.processor.labels, _shape(model), model.processor.judge)
+
+    def judged_alike(self, model: Model, other: Model) -> Model:
+        """`model` with the judge of `other`, so that both are measured by the same one."""
+        return Model(model.module, replace(model.processor, judge=other.processor.judge))
+
     def baselines(self, model: Model, train: Sequence[Record], heldout: Sequence[Record]) -> dict[str, float]:
         """A Gaussian fitted to the pixels of each class."""
-        known, held_out = (_arrays(rows, model.processor.labels, _shape(model)) for rows in (train, heldout))
+        known, held_out = (arrays(rows, model.processor.labels, _shape(model)) for rows in (train, heldout))
         return gaussian_baseline(model.processor.judge, known, held_out)
 
     def samples(
@@ -318,33 +326,3 @@ def _shape(model: Model) -> tuple[int, int]:
 def _sampling(generation: Generation, seed: int) -> Sampling:
     steps, scale = generation.num_inference_steps, generation.guidance_scale
     return Sampling(seed=seed, num_inference_steps=steps, guidance_scale=scale)
-
-
-def _arrays(rows: Sequence[Record], labels: Sequence[str], shape: tuple[int, int]) -> tuple[Array, Array]:
-    """Pictures (n, channels, side, side) float32 in [0, 1] and class ids (n,) of rows. Raises TrainingError."""
-    ids = {label: i for i, label in enumerate(labels)}
-    pictures = []
-    for row in rows:
-        if row.label not in ids:
-            raise TrainingError(f"row {row.id}", found=f"label {row.label}", expected=f"one of {', '.join(labels)}")
-        try:
-            pictures.append(_decode(row.image or b"", "L" if shape[0] == 1 else "RGB", shape[1]))
-        except ValueError as error:
-            remedy = "expect `decodes` to be true under `data.validate`"
-            raise TrainingError(f"row {row.id}", found=str(error), expected="a picture", remedy=remedy) from error
-    return np.stack(pictures), np.array([ids[str(row.label)] for row in rows], dtype=np.int64)
-
-
-def _decode(data: bytes, mode: str, side: int | None) -> Array:
-    """An encoded picture as (channels, height, width) float32 in [0, 1], resized where asked. Raises ValueError."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            converted = picture.convert(mode)
-            if side is not None and converted.size != (side, side):
-                converted = converted.resize((side, side), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"no picture that can be decoded: {error}") from error
-    pixels = np.asarray(converted, np.float32) / 255
-    return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)

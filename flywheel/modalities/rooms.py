@@ -24,6 +24,8 @@ class Entry:
     """Methods of training that fit it."""
     columns: tuple[str, ...] = ("text", "completion", "messages", "chosen", "prompt")
     """A row must have one of them."""
+    offers: tuple[str, ...] = ()
+    """What its models can be asked as by further metrics: `speaker`, `painter`."""
 
 
 ROOMS = {
@@ -33,6 +35,7 @@ ROOMS = {
         "text",
         "flywheel.runtimes.decoder",
         ("bits_per_byte", "answer_rouge_l", "answer_bleu"),
+        offers=("speaker",),
     ),
     "code": Entry(
         "flywheel.modalities.code",
@@ -40,6 +43,7 @@ ROOMS = {
         "text",
         "flywheel.runtimes.decoder",
         ("bits_per_byte", "parse_rate", "docstring_rouge_l", "docstring_bleu"),
+        offers=("speaker",),
     ),
     "text_masked": Entry(
         "flywheel.modalities.text_masked",
@@ -74,6 +78,7 @@ ROOMS = {
         ("label_accuracy", "classifier_frechet_distance"),
         ("pretrain",),
         ("image",),
+        offers=("painter",),
     ),
 }
 

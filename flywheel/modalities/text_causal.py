@@ -16,11 +16,15 @@ from torch.nn import functional as F
 
 from flywheel.linear_cross_entropy import has_plain_head, linear_cross_entropy
 from flywheel.metrics import ngram
+from flywheel.metrics.base import ANSWER_TOKENS
+from flywheel.metrics.examples import answered, reference, spread
 from flywheel.metrics.metric import Metric
-from flywheel.metrics.text import Documents, Scorer, bits_per_byte, bleu, rouge_l
+from flywheel.metrics.overlap import corpus_bleu, rouge_l
+from flywheel.metrics.text import Documents, Scorer, bits_per_byte
 from flywheel.modalities import answers, chat, decoder_model
 from flywheel.modalities.base import DecoderCheckpoint, Export, Model
 from flywheel.modalities.decoder_model import context, decode
+from flywheel.modalities.speaker import DecoderSpeaker
 from flywheel.modalities.token_rows import IGNORED, Ids, TokenRows, shorten
 from flywheel.modalities.torch_decoder import TorchDecoder
 from flywheel.recipe import Evaluate, Generation, Recipe
@@ -30,9 +34,6 @@ from flywheel.runtimes.base import Predictor, Sampling
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
-
-ANSWER_TOKENS = 48
-"""Longest answer that is scored."""
 
 
 class TextCausal:
@@ -106,11 +107,15 @@ class TextCausal:
         module.set_attn_implementation("sdpa")
         return TorchDecoder(module, frozenset(decoder_model.ends(model)), context(model))
 
+    def speaker(self, model: Model, predictor: Predictor) -> DecoderSpeaker:
+        """The model, asked in strings."""
+        return DecoderSpeaker(model, predictor)
+
     def prompts(self, model: Model, rows: Sequence[Record], count: int) -> list[Any]:
         """At most `count` prompts of token ids that leave half of the context free, spread evenly over the
         rows: of a document its start, of others the question. Where there are both, half of each."""
         plain = answers.kinds(rows).documents
-        others = [r for r in map(answers.answered, rows) if r.prompt is not None or r.messages is not None]
+        others = [r for r in map(answered, rows) if r.prompt is not None or r.messages is not None]
         room = context(model) // 2
         asked = spread(others, count // 2 if plain else count)
         return self._openings(model, plain, count - len(asked), room) + self._questions(model, asked, room)
@@ -129,9 +134,9 @@ class TextCausal:
             metrics += self._completion_metrics(predictor, model, plain, config, seed)
         if answered:
             chosen = spread(answered, config.num_samples)
-            given, references = self._answers(predictor, model, chosen), [answers.reference(r) for r in chosen]
+            given, references = self._answers(predictor, model, chosen), [reference(r) for r in chosen]
             metrics.append(rouge_l(f"{self.answer}_rouge_l", given, references, seed))
-            metrics.append(bleu(f"{self.answer}_bleu", given, references, seed))
+            metrics.append(corpus_bleu(f"{self.answer}_bleu", given, references, seed))
         return metrics
 
     def baselines(self, model: Model, train: Sequence[Record], heldout: Sequence[Record]) -> dict[str, float]:
@@ -209,12 +214,6 @@ def content(record: Record) -> str:
     if record.messages is None and record.chosen is None and record.rejected is None:
         return record.text if record.text is not None else f"{record.prompt or ''}{record.completion or ''}"
     return "\n".join(texts(record))
-
-
-def spread(rows: Sequence[Record], count: int) -> list[Record]:
-    """At most `count` rows, evenly spaced."""
-    step = max(1.0, len(rows) / max(count, 1))
-    return [rows[int(i * step)] for i in range(min(count, len(rows)))]
 
 
 def drawing(generation: Generation, seed: int, longest: int) -> Sampling:

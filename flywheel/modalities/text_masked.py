@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from flywheel.errors import RecipeError
+from flywheel.metrics.examples import spread
 from flywheel.metrics.masked import Gap, Neighbours, masked_metrics
 from flywheel.metrics.metric import Metric
 from flywheel.modalities import single_pass_model
 from flywheel.modalities.base import Export, Model
 from flywheel.modalities.decoder_model import attention, tokenise
 from flywheel.modalities.single_pass_model import context
-from flywheel.modalities.text_causal import drawing, spread, text_facts
+from flywheel.modalities.text_causal import drawing, text_facts
 from flywheel.modalities.token_rows import IGNORED, Ids, Piece, TokenRows
 from flywheel.recipe import Evaluate, Generation, Recipe
 from flywheel.recipe_models import TextMaskedModel

@@ -23,11 +23,12 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForSequenceClassification
 
 from flywheel.methods import dialogue
+from flywheel.metrics.examples import spread
 from flywheel.metrics.metric import Metric, bootstrap_mean
 from flywheel.modalities import chat, decoder_model, single_pass_model
 from flywheel.modalities.base import Export, Model
 from flywheel.modalities.single_pass_model import context
-from flywheel.modalities.text_causal import spread, text_facts
+from flywheel.modalities.text_causal import text_facts
 from flywheel.modalities.token_rows import Ids, shorten
 from flywheel.recipe import Evaluate, Generation, Recipe
 from flywheel.recipe_models import TextRewardModel

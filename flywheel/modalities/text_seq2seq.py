@@ -23,14 +23,15 @@ from torch.utils.data import Dataset
 
 from flywheel.errors import TrainingError
 from flywheel.metrics import ngram
+from flywheel.metrics.examples import spread
 from flywheel.metrics.metric import Metric, bootstrap_ratio
-from flywheel.metrics.text import bleu, rouge_l
+from flywheel.metrics.overlap import corpus_bleu, rouge_l
 from flywheel.modalities import seq2seq_model, single_pass_model
 from flywheel.modalities.base import Export, Model
 from flywheel.modalities.decoder_model import decode, tokenise
 from flywheel.modalities.seq2seq_model import Around, context, longest
 from flywheel.modalities.span_corruption import Corruption, windows
-from flywheel.modalities.text_causal import drawing, spread, text_facts
+from flywheel.modalities.text_causal import drawing, text_facts
 from flywheel.modalities.token_rows import IGNORED, Ids, shorten
 from flywheel.modalities.torch_seq2seq import TorchSeq2Seq
 from flywheel.recipe import Evaluate, Generation, Recipe
@@ -177,7 +178,7 @@ class TextSeq2Seq:
             drawn = predictor.generate(_questions(model, chosen, most), Sampling(max_new_tokens=steps))
             said, references = [decode(model, ids).strip() for ids in drawn], [r.completion or "" for r in chosen]
             metrics.append(rouge_l("answer_rouge_l", said, references, seed))
-            metrics.append(bleu("answer_bleu", said, references, seed))
+            metrics.append(corpus_bleu("answer_bleu", said, references, seed))
         return metrics
 
     def baselines(self, model: Model, train: Sequence[Record], heldout: Sequence[Record]) -> dict[str, float]:
@@ -197,7 +198,7 @@ class TextSeq2Seq:
             chosen = spread(held[0], COMPARED)
             said, references = _nearest(known[0], chosen), [r.completion or "" for r in chosen]
             found["answer_rouge_l"] = rouge_l("", said, references, 0).value
-            found["answer_bleu"] = bleu("", said, references, 0).value
+            found["answer_bleu"] = corpus_bleu("", said, references, 0).value
         return found
 
     def samples(

@@ -86,7 +86,7 @@ class TorchDecoder:
 
     def _generate(self, prompts: Sequence[Ids], sampling: Sampling, first: int) -> list[Array]:
         """One batch, padded on the left. `first` is the place of its first prompt in the whole list."""
-        rngs = [rng_for(sampling.seed, first + i) for i in range(len(prompts))]
+        rngs = [rng_for(sampling, first + i) for i in range(len(prompts))]
         ids, mask = self._left_padded(prompts)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         drawn: list[list[int]] = [[] for _ in prompts]

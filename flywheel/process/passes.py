@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flywheel import shards
-from flywheel.process.check import named
+from flywheel.arguments import named
 from flywheel.process.table import OPERATIONS, Codes
 from flywheel.recipe_base import Operation
 from flywheel.record import LeftOut, Outcome, Quarantined, Record, drop, read_rows, read_some

@@ -82,6 +82,7 @@ OPERATIONS: dict[str, Operator] = {
     **_all("docstrings", "expand", "docstring_pairs"),
     **_all("mix", "rows", "thin"),
     **_all("mix", "augment", "repeat"),
+    **_all("canaries", "augment", "plant_canaries"),
     **_all("images", "rows", "image_resize", "image_normalize", "image_filter"),
     **_all("audio", "rows", "audio_resample", "audio_trim", "audio_loudness", "audio_filter"),
     **_all("augment", "augment", "synonym_replacement", "random_swap", "random_deletion", "back_translation"),

@@ -30,6 +30,8 @@ class Sampling:
     guidance_scale: float = 1.0
     ignore_eos: bool = False
     """Go on past the end token, so that a proof compares as many steps as it asks for."""
+    places: tuple[int, ...] = ()
+    """What stands for each prompt's place in the list, so that its draw does not depend on the others."""
 
 
 class Predictor(Protocol):

@@ -21,7 +21,7 @@ def side_by_side(logits: Array, step: Step, sampling: Sampling, ends: frozenset[
 
     `first` is the place of the first row among all prompts of the caller: rows draw from their own generators.
     """
-    rngs = [rng_for(sampling.seed, first + i) for i in range(len(logits))]
+    rngs = [rng_for(sampling, first + i) for i in range(len(logits))]
     drawn: list[list[int]] = [[] for _ in rngs]
     live = np.ones(len(rngs), dtype=bool)
     for number in range(sampling.max_new_tokens):
@@ -39,7 +39,7 @@ def side_by_side(logits: Array, step: Step, sampling: Sampling, ends: frozenset[
 
 def one_by_one(logits: Array, step: Step, sampling: Sampling, ends: frozenset[int]) -> Iterator[int]:
     """The tokens that `side_by_side` draws for a single row, as they come; `logits` (vocab,)."""
-    rng, alone = rng_for(sampling.seed, 0), np.ones(1, dtype=bool)
+    rng, alone = rng_for(sampling, 0), np.ones(1, dtype=bool)
     for number in range(sampling.max_new_tokens):
         token = pick(logits, sampling, rng)
         if token in ends and not sampling.ignore_eos:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from flywheel.runtimes.base import Sampling
 
 
-def rng_for(seed: int, index: int) -> np.random.Generator:
+def rng_for(sampling: Sampling, index: int) -> np.random.Generator:
     """The generator of one prompt: it depends on the seed and on the prompt's place, not on how prompts are batched."""
-    return np.random.default_rng((seed, index))
+    return np.random.default_rng((sampling.seed, sampling.places[index] if sampling.places else index))
 
 
 def pick(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -> int:

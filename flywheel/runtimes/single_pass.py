@@ -53,7 +53,7 @@ class Filler:
         """A token id for each mask of each prompt, (masks,), drawn for each mask without regard to the others."""
         found = []
         for index, logits in enumerate(self.at_masks(prompts)):
-            rng = rng_for(sampling.seed, index)
+            rng = rng_for(sampling, index)
             found.append(np.array([pick(row, sampling, rng) for row in logits], dtype=np.int64))
         return found
 

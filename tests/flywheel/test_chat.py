@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from flywheel.errors import TrainingError
+from flywheel.metrics.examples import reference
 from flywheel.modalities import answers, chat
 from flywheel.modalities.base import Model
 from flywheel.modalities.text_causal import TextCausal
@@ -177,12 +178,12 @@ def test_held_out_conversations_are_scored_by_their_last_answer(model: Model) ->
     assert [metric.name for metric in metrics] == ["answer_rouge_l", "answer_bleu"]
     (asked,) = answers.questions(model, [ROWS[-1]])
     assert model.processor.decode(asked).endswith("<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\n")
-    assert answers.reference(ROWS[-1]) == "Yes."
+    assert reference(ROWS[-1]) == "Yes."
 
 
 def test_the_chosen_side_counts_as_the_answer() -> None:
     row = Record("1", messages=TALK[:2], chosen=[turn("assistant", "Four.")], rejected=[turn("assistant", "Five.")])
-    assert answers.reference(answers.kinds([row]).conversations[0]) == "Four."
+    assert reference(answers.kinds([row]).conversations[0]) == "Four."
     assert answers.kinds([Record("1", prompt="a", chosen="b", rejected="c")]).pairs[0].completion == "b"
 
 

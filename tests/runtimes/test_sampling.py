@@ -14,13 +14,13 @@ LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3], dtype=np.float32))
 
 
 def draws(sampling: Sampling, logits: np.ndarray = LOGITS, count: int = 2000) -> np.ndarray:
-    rng = rng_for(sampling.seed, 0)
+    rng = rng_for(sampling, 0)
     picked = [pick(logits, sampling, rng) for _ in range(count)]
     return np.bincount(picked, minlength=len(logits)) / count
 
 
 def test_greedy_takes_the_lowest_of_equals() -> None:
-    assert pick(np.array([1.0, 3.0, 3.0, 2.0]), Sampling(), rng_for(0, 0)) == 1
+    assert pick(np.array([1.0, 3.0, 3.0, 2.0]), Sampling(), rng_for(Sampling(seed=0), 0)) == 1
 
 
 def test_draws_follow_the_probabilities() -> None:
@@ -45,7 +45,8 @@ def test_ties_at_the_edge_are_all_admitted() -> None:
 def test_same_seed_and_place_draw_the_same() -> None:
     sampling = Sampling(temperature=1.0)
     first, again, other = (
-        [pick(LOGITS, sampling, rng) for _ in range(50)] for rng in map(rng_for, (7, 7, 7), (0, 0, 1))
+        [pick(LOGITS, sampling, rng) for _ in range(50)]
+        for rng in (rng_for(Sampling(seed=7), place) for place in (0, 0, 1))
     )
     assert first == again
     assert first != other
@@ -62,7 +63,7 @@ def test_any_setting_picks_a_known_token_and_survives_rounding(
     logits: list[float], temperature: float, top_k: int, top_p: float, seed: int
 ) -> None:
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    token = pick(np.array(logits, dtype=np.float32), sampling, rng_for(seed, 0))
+    token = pick(np.array(logits, dtype=np.float32), sampling, rng_for(Sampling(seed=seed), 0))
     assert 0 <= token < len(logits)
     if top_k == 1:
         assert logits[token] == max(logits)
