@@ -7,6 +7,7 @@ FlywheelError
 ├── ValidationFailed   a suite of expectations that the data does not meet
 ├── ArtifactError      an artifact that is missing, damaged or held by another run
 ├── WorkerError        work on a shard of data that failed in a worker process
+├── SandboxError       no sandbox for generated code on this machine
 ├── TrainingError      a training run that cannot start or went wrong
 ├── ExportError        no precision of the model could be proven
 ├── RegistryError      a model, version or alias that the registry does not hold
@@ -75,6 +76,10 @@ class ArtifactError(FlywheelError):
 
 class WorkerError(FlywheelError):
     """Work on a shard of data that failed in a worker process."""
+
+
+class SandboxError(FlywheelError):
+    """No sandbox for generated code on this machine."""
 
 
 class TrainingError(FlywheelError):
