@@ -38,6 +38,9 @@ class _NoRegistry:
     def fault(self, registered: Mapping[str, Any]) -> str:
         return ""
 
+    def rival(self, name: str, weights: str) -> str:
+        return ""
+
 
 def check(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Run everything up to validation, and count: read, kept, dropped and quarantined by source and in total."""

@@ -11,6 +11,7 @@ from prefect import flow
 from flows import elsewhere
 from flows.wheel import open_wheel
 from flywheel.recipe import Recipe
+from tasks.champion import champion
 from tasks.deploy import deploy
 from tasks.evaluate import evaluate
 from tasks.export import export
@@ -42,8 +43,9 @@ def lifecycle(recipe: Recipe | Path, overrides: Sequence[str] = ()) -> dict[str,
         base = wheel.turn(train, rows=valid)
         weights = wheel.turn(finetune, start=base, rows=valid) if "finetune" in wheel else base
         scores = wheel.turn(evaluate, rows=valid, base=base, weights=weights)
-        wheel.turn(gate, scores=scores)
-        wheel.turn(export, weights=weights, rows=valid)
+        rival = wheel.turn(champion, rows=valid, weights=weights)
+        exported = wheel.turn(export, weights=weights, rows=valid)
+        wheel.turn(gate, measured={"evaluate": scores, "champion": rival, "export": exported, "validate": valid})
         version = wheel.turn(register, history=wheel.done)
         wheel.turn(deploy, version=version)
         return wheel.report()

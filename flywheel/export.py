@@ -50,7 +50,14 @@ def export(recipe: Recipe, model: Path, rows: Path, out: Path) -> dict[str, Any]
     runtimes: dict[str, Runtime] = {precision: open_bundle(out, precision) for precision in built}
     verdicts, answers = proof.prove(recipe, room, trained, runtimes, _heldout(rows))
     verdicts = [v for v in verdicts if v.precision in wanted]
-    precisions = [{**asdict(v), "bytes": proof.size(out / v.precision)} for v in verdicts]
+    precisions = [
+        {
+            **asdict(v),
+            "bytes": proof.size(out / v.precision),
+            "milliseconds_per_step": _milliseconds(answers[v.precision]),
+        }
+        for v in verdicts
+    ]
     accepted = [v.precision for v in verdicts if v.accepted]
     if not accepted:
         raise ExportError(
@@ -85,6 +92,12 @@ def _copy_side_files(exported: Export, scratch: Path, out: Path) -> None:
 
 def _write_manifest(out: Path, manifest: Mapping[str, Any], default: str, precisions: Any) -> None:
     _write_json(out / "manifest.json", {**manifest, "default": default, "precisions": list(precisions)})
+
+
+def _milliseconds(answers: proof.Answers) -> float:
+    """Median over the prompts: of a step of decoding, or of a picture."""
+    steps = [len(sample) if sample.ndim == 1 else 1 for sample in answers.samples]
+    return median(1e3 * seconds / count for seconds, count in zip(answers.seconds, steps, strict=True))
 
 
 def _measured(answers: proof.Answers) -> dict[str, Any]:

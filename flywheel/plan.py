@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from flywheel import artifact, fingerprint
+from flywheel import arguments, artifact, fingerprint
 from flywheel.errors import ArtifactError
 from flywheel.features.table import KINDS
 from flywheel.methods import rewards
 from flywheel.methods import table as methods
+from flywheel.metrics.table import METRICS
 from flywheel.modalities.rooms import ROOMS
 from flywheel.process import check
 from flywheel.recipe import Recipe, section
@@ -51,6 +52,10 @@ class Registry(Protocol):
     def fault(self, registered: Mapping[str, Any]) -> str:
         """Why what the step `register` returned is not so any more; empty while it is."""
 
+    def rival(self, name: str, weights: str) -> str:
+        """The version that weights with this fingerprint challenge, or challenged when they became the champion; empty
+        where there is none."""
+
 
 def plan(recipe: Recipe, store: Path, registry: Registry, last: str = "") -> list[PlannedStep]:
     """Hit or miss for every step, or for those up to `last`.
@@ -62,6 +67,8 @@ def plan(recipe: Recipe, store: Path, registry: Registry, last: str = "") -> lis
     for step in wheel(recipe):
         ingredients = own_ingredients(recipe, step, store, registry.uri)
         ingredients |= {f"parent:{p}": planned[p].fingerprint for p in step.parents}
+        if "champion" in step.inputs:
+            ingredients["registry:champion"] = registry.rival(recipe.name, planned[step.parents[-1]].fingerprint)
         mark = fingerprint.fingerprint(ingredients)
         reason = _why(recipe, store, step.name, mark, ingredients)
         again = "" if reason else _outdated(step, [planned[p] for p in step.parents], store, mark, registry)
@@ -92,23 +99,15 @@ def own_ingredients(recipe: Recipe, step: Step, store: Path, registry: str) -> d
         "{features}": () if recipe.features is None else (KINDS[recipe.features.type],),
         "{operations}": check.modules(_operations(recipe)),
         "{method}": methods.modules(stage) if (stage := _stage(recipe, step.name)) is not None else (),
+        "{metrics}": tuple(METRICS[arguments.named(m)[0]].module for m in recipe.evaluate.metrics),
     }
     modules = [name for m in step.modules for name in by_name.get(m, (m,))]
     found = fingerprint.of_source(f"tasks.{step.name}", modules)
     for key in step.keys:
         found |= fingerprint.of_values(section(recipe, key), f"recipe:{key}")
-    if "sources" in step.inputs:
-        roots = snapshots.roots(store, recipe.data.sources)
-        found |= fingerprint.of_files(sources.inputs(recipe.data.sources, roots))
-        if (tombs := store / tombstones.FILE).exists():
-            found |= fingerprint.of_files({tombstones.FILE: artifact.sha256(tombs)})
-    if "operands" in step.inputs:
-        files = {str(p): artifact.sha256(p) for p in check.files(_operations(recipe))}
-        found |= fingerprint.of_files(files)
-    if "checkpoint" in step.inputs and recipe.model.path and Path(recipe.model.path).is_dir():
-        found |= fingerprint.of_files(_tree(Path(recipe.model.path)))
-    if "stage" in step.inputs:
-        found |= fingerprint.of_files(_stage_files(recipe, step))
+    for name in step.inputs:
+        if name in _FILES:
+            found |= fingerprint.of_files(_FILES[name](recipe, step, store))
     if "registry" in step.inputs:
         found["registry"] = registry
     return found
@@ -119,7 +118,17 @@ def _stage(recipe: Recipe, step: str) -> Train | None:
     return {"train": recipe.train, "finetune": recipe.finetune}.get(step)
 
 
-def _stage_files(recipe: Recipe, step: Step) -> dict[str, str]:
+def _source_files(recipe: Recipe, _: Step, store: Path) -> dict[str, str]:
+    found = sources.inputs(recipe.data.sources, snapshots.roots(store, recipe.data.sources))
+    tombs = store / tombstones.FILE
+    return {**found, tombstones.FILE: artifact.sha256(tombs)} if tombs.exists() else dict(found)
+
+
+def _checkpoint_files(recipe: Recipe, *_: object) -> dict[str, str]:
+    return _tree(Path(recipe.model.path)) if recipe.model.path and Path(recipe.model.path).is_dir() else {}
+
+
+def _stage_files(recipe: Recipe, step: Step, _: Path) -> dict[str, str]:
     """What a training stage reads beside rows and weights: rewards, a teacher, an adapter to start from."""
     stage = _stage(recipe, step.name)
     named = [stage.teacher] if isinstance(stage, Distill) else []
@@ -140,6 +149,20 @@ def _operations(recipe: Recipe) -> list[Operation]:
 def _tree(path: Path) -> dict[str, str]:
     """Name → sha256 of every file of a directory."""
     return {str(p): artifact.sha256(p) for p in sorted(path.rglob("*")) if p.is_file()}
+
+
+def _named_files(operations: Iterable[Operation]) -> dict[str, str]:
+    return {str(path): artifact.sha256(path) for path in arguments.files(operations)}
+
+
+_FILES: dict[str, Callable[[Recipe, Step, Path], dict[str, str]]] = {
+    "sources": _source_files,
+    "operands": lambda recipe, *_: _named_files(_operations(recipe)),
+    "operands of metrics": lambda recipe, *_: _named_files(recipe.evaluate.metrics),
+    "checkpoint": _checkpoint_files,
+    "stage": _stage_files,
+}
+"""What a step reads from outside → name and sha256 of each file."""
 
 
 def _why(recipe: Recipe, store: Path, step: str, mark: str, ingredients: Mapping[str, str]) -> str:

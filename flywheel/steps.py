@@ -16,11 +16,12 @@ class Step:
     keys: tuple[str, ...]
     """Dotted recipe keys that it reads."""
     inputs: tuple[str, ...] = ()
-    """What it reads from outside: `sources`, `operands` (files that operations name), `checkpoint`, `registry`, or
-    what the section of a training `stage` names."""
+    """What it reads from outside: `sources`, `operands` and `operands of metrics` (files that operations and metrics
+    name), `checkpoint`, what the section of a training `stage` names, the `champion` in the registry, or `registry`:
+    whether that still holds what was registered."""
     modules: tuple[str, ...] = ()
-    """Source that tasks/<name>.py reaches by name only: `{sources}`, `{operations}`, `{features}`, `{method}`, `{room}`
-    and `{runtime}`, or what is outside the core."""
+    """Source that tasks/<name>.py reaches by name only: `{sources}`, `{operations}`, `{features}`, `{method}`,
+    `{metrics}`, `{room}` and `{runtime}`, or what is outside the core."""
 
 
 _TOGETHER = ("resources.accelerators", "resources.num_nodes", "resources.strategy")
@@ -46,8 +47,20 @@ _WHEEL = (
     Step("features", ("validate",), ("features",), (), ("{features}",)),
     Step("train", ("validate",), ("model", "train", "seed", *_TOGETHER), ("checkpoint", "stage"), _TRAINING),
     Step("finetune", ("train", "validate"), ("finetune", "peft", "seed", *_TOGETHER), ("stage",), _TRAINING),
-    Step("evaluate", ("validate", "train", "finetune"), ("evaluate", "model", "seed"), ("checkpoint",), ("{room}",)),
-    Step("gate", ("evaluate",), ("objective",)),
+    Step(
+        "evaluate",
+        ("validate", "train", "finetune"),
+        ("evaluate", "model", "seed"),
+        ("checkpoint", "operands of metrics"),
+        ("{room}", "{metrics}"),
+    ),
+    Step(
+        "champion",
+        ("validate", "finetune"),
+        ("evaluate", "model", "seed"),
+        ("operands of metrics", "champion"),
+        ("{room}", "{metrics}"),
+    ),
     Step(
         "export",
         ("finetune", "validate"),
@@ -55,6 +68,7 @@ _WHEEL = (
         (),
         ("{room}", "{runtime}"),
     ),
+    Step("gate", ("evaluate", "champion", "export", "validate"), ("objective", "seed")),
     Step("register", ("export", "gate", "evaluate", "validate"), ("name",), ("registry",), ("infra.tracking",)),
     Step("deploy", ("register",), ("deploy",), (), ("serving.__main__", "serving.smoke", "{runtime}")),
 )

@@ -146,6 +146,11 @@ class Run:
             path.write_bytes(png)
             self.log_file(path, "pictures")
 
+    def log_table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Rows of one shape as a table that MLflow's pages show; `name` ends in .json."""
+        columns = {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
+        self._client.log_table(self.id, columns, name)
+
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """A file or a whole directory, kept under `folder`."""
         log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact

@@ -14,9 +14,11 @@ def evaluate(job: Job, rows: Reference, base: Reference, weights: Reference) -> 
 
     def work(step: Scope) -> Summary:
         from flywheel import evaluation, pictures
+        from infra.settings import variables
 
         stages = (job.path(base) / "model", job.path(weights) / "model")
-        summary = evaluation.evaluate(job.recipe, job.path(rows), stages, step.out, step.progress)
+        sitting = evaluation.Sitting(job.recipe, job.path(rows), job.settings.store / "generations", variables())
+        summary = evaluation.evaluate(sitting, stages, step.out, step.progress)
         step.run.log_metrics({name: m["value"] for name, m in summary["metrics"].items()})
         step.run.log_picture(pictures.metrics(summary["metrics"]), "metrics.png")
         step.run.log_file(step.out, "evaluation")

@@ -1,4 +1,4 @@
-"""gate: metrics and thresholds → promote or not, with reasons."""
+"""gate: what was measured, the thresholds and the champion → promote or not, with reasons."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from tasks.shell import Job, Reference, Scope, Summary, perform
 
 
 @task(**policy.options("gate"))
-def gate(job: Job, scores: Reference) -> Reference:
-    """Decide whether this version may become the champion."""
+def gate(job: Job, measured: dict[str, Reference]) -> Reference:
+    """Decide whether this version may become the champion; `measured` holds the steps that measured something."""
 
     def work(step: Scope) -> Summary:
-        decision = core.decide(job.recipe.objective, scores["summary"]["metrics"])
+        from flywheel import judgement
+
+        paths = {name: job.path(reference) for name, reference in measured.items()}
+        summaries = {name: reference["summary"] for name, reference in measured.items()}
+        rival = judgement.rival(job.recipe, summaries["champion"], (paths["evaluate"], paths["champion"]))
+        decision = core.decide(job.recipe.objective, judgement.measured(summaries), rival)
         verdict = "promoted" if decision.promote else "refused"
-        step.reporter.table([{"holds": r.holds, "reason": r.text} for r in decision.reasons], verdict)
-        return decision.as_dict()
+        rows = [{"holds": r.holds, "metric": r.metric, "reason": r.text} for r in decision.reasons]
+        step.reporter.table(rows, verdict)
+        step.run.log_table(rows, "gate.json")
+        comparisons = [] if rival is None else [c.as_dict() for c in rival.comparisons]
+        return {**decision.as_dict(), "champion": summaries["champion"]["version"], "comparisons": comparisons}
 
     return perform(job, work)

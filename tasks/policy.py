@@ -34,6 +34,7 @@ POLICIES = {
     "train": Policy(7 * DAY, 1, ("training",)),
     "finetune": Policy(7 * DAY, 1, ("training",)),
     "evaluate": Policy(DAY, 1, ("evaluation",)),
+    "champion": Policy(DAY, 1, ("evaluation",)),
     "gate": Policy(5 * MINUTE, 1, ("evaluation",)),
     "export": Policy(6 * HOUR, 1, ("model",)),
     "register": Policy(HOUR, 3, ("model",)),

@@ -20,6 +20,8 @@ from infra import tracking
 from infra.settings import Settings
 from tasks import show
 
+_PLANNED = ("parent:", "registry:")
+"""Ingredients that the plan found; the others are looked at again."""
 Summary = dict[str, Any]
 Reference = dict[str, Any]
 """`{"step", "fingerprint", "seconds", "summary"}`: what one task hands to the next."""
@@ -105,7 +107,7 @@ def _refuse_changed(job: Job, when: str) -> None:
     """An artifact stands for the ingredients that were planned: what was made from others must not take its name."""
     step = next(s for s in wheel(job.recipe) if s.name == job.step.name)
     now = own_ingredients(job.recipe, step, job.settings.store, job.settings.tracking_uri)
-    planned = {name: value for name, value in job.step.ingredients.items() if not name.startswith("parent:")}
+    planned = {name: value for name, value in job.step.ingredients.items() if not name.startswith(_PLANNED)}
     if now != planned:
         raise ArtifactError(
             f"step {step.name}",

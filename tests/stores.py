@@ -28,6 +28,9 @@ class NoRegistry:
     def fault(self, registered: Mapping[str, Any]) -> str:
         return ""
 
+    def rival(self, name: str, weights: str) -> str:
+        return ""
+
 
 class PlainRoom:
     """Knows one fact."""

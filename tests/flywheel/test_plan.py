@@ -23,6 +23,9 @@ class Registry:
     def fault(self, registered: Mapping[str, Any]) -> str:
         return self.said
 
+    def rival(self, name: str, weights: str) -> str:
+        return ""
+
 
 REGISTRY = Registry()
 
@@ -54,7 +57,7 @@ def misses(steps: dict[str, PlannedStep]) -> set[str]:
     return {name for name, step in steps.items() if not step.cached}
 
 
-AFTER_TRAIN = {"train", "evaluate", "gate", "export", "register", "deploy"}
+AFTER_TRAIN = {"train", "evaluate", "champion", "export", "gate", "register", "deploy"}
 
 
 def test_nothing_built_misses_everywhere(tmp_path: Path) -> None:
