@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import cli_models
+
 app = typer.Typer(
     help="One recipe drives a generative model from raw files to a registered, served ONNX model.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong recipe or argument, 3 the gate refused, 130 interrupted.",
@@ -23,6 +25,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data, and check the data of a recipe.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(cli_models.app)
+review_app = typer.Typer(help="Let people compare or rate answers, blind.", no_args_is_help=True)
+app.add_typer(review_app, name="review")
 RecipePath = Annotated[Path, typer.Argument(help="A recipe file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value changes, such as train.max_steps=10.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
@@ -205,6 +210,60 @@ def forget(
         from flows import console
 
         console.show_forget(found)
+
+
+@review_app.command("make")
+def review_make(  # noqa: PLR0913 - its options
+    prompts: Annotated[Path, typer.Option(help="Questions: rows with prompt or messages, as .jsonl or Parquet.")],
+    a: Annotated[str, typer.Option(help="NAME, NAME@alias or NAME/version, or a file of rows with answers.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the batch; its key lies beside it.")],
+    b: Annotated[str | None, typer.Option(help="The other side; without one the answers of --a are rated.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Questions at most.")] = 50,
+    scale: Annotated[list[str] | None, typer.Option(help="What answers are rated for, once or more.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of a model.")] = 256,
+    seed: Annotated[int, typer.Option(help="Draws the questions, and which side stands first.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write a batch of answers of two models, or of a model and references, for people to compare blind."""
+    from flows import review
+
+    wanted = review.Wanted(prompts, [a, *([b] if b else [])], count, scale or ["quality"], max_tokens, seed)
+    made = review.make(wanted, output)
+    if as_json:
+        _print_json(made)
+    else:
+        typer.echo(f"wrote {made['items']} items to {output}; next: flywheel review serve {output}", err=True)
+
+
+@review_app.command("serve")
+def review_serve(
+    batch: Annotated[Path, typer.Argument(help="A batch that `flywheel review make` wrote.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to bind on loopback; 0 takes a free one.")] = 8090,
+) -> None:
+    """Show the page on which people review a batch; every verdict is saved at once."""
+    from serving import review
+
+    review.run(batch, port)
+
+
+@review_app.command("report")
+def review_report(
+    batch: Annotated[Path, typer.Argument(help="A batch that was reviewed, with its key beside it.")],
+    preferences: Annotated[
+        Path | None, typer.Option(help="Write rows with prompt, chosen and rejected here, as .jsonl.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say who won, how sure that is, how far the raters agree and where they do not."""
+    from flows import review
+
+    told = review.report(batch, preferences)
+    if as_json:
+        _print_json(told)
+    else:
+        from flows import console
+
+        console.show_pairs(review.lines(told))
 
 
 @app.command()

@@ -125,6 +125,10 @@ def next_commands(result: dict[str, Any], recipe: Path) -> list[tuple[str, str]]
     ]
     if result["served"]["served"]:
         commands.insert(0, (result["served"]["command"], "serve it to any OpenAI client"))
+    model = result["model"]
+    if model["alias"] == "candidate":
+        approve = f"flywheel promote {model['name']}/{model['version']}"
+        commands.insert(0, (approve, "approve it, or decide in Prefect's form while `flywheel up` runs"))
     return commands
 
 

@@ -13,6 +13,8 @@
 | FLYWHEEL_ALLOWED_HOSTS       |                             | host:port,... that sources may reach inside a net  |
 | FLYWHEEL_GPU_WORKER          |                             | 1 or 0: `up` starts a gpu worker; empty: with GPUs |
 | FLYWHEEL_LEASE_SECONDS       | 60                          | silence after which a holder of a GPU is dead      |
+| FLYWHEEL_SIGNING_KEY         |                             | private key (PEM) that signs registered versions   |
+| FLYWHEEL_VERIFY_KEY          |                             | public key (PEM) that versions must be signed for  |
 | CUDA_VISIBLE_DEVICES         |                             | the GPUs that may be leased; unset: all            |
 | NO_COLOR                     |                             | any text: no colours                               |
 """
@@ -72,6 +74,10 @@ class Settings:
     """A lease that was not renewed for so long is free again, and a training run that was silent is started anew."""
     visible_devices: str | None = None
     """CUDA_VISIBLE_DEVICES as it was found: the GPUs that may be leased; None for all."""
+    signing_key: Path | None = None
+    """Private key of an elliptic curve, PEM: every version that is registered is signed with it."""
+    verify_key: Path | None = None
+    """Public key, PEM: a version whose signature is not by its private key is neither promoted nor fetched."""
 
     @property
     def store(self) -> Path:
@@ -102,6 +108,8 @@ class Settings:
             gpu_worker=_switch(env, "FLYWHEEL_GPU_WORKER"),
             lease_seconds=_seconds(env, "FLYWHEEL_LEASE_SECONDS", 60),
             visible_devices=env.get("CUDA_VISIBLE_DEVICES"),
+            signing_key=_file(env, "FLYWHEEL_SIGNING_KEY"),
+            verify_key=_file(env, "FLYWHEEL_VERIFY_KEY"),
         )
 
     def environment(self) -> dict[str, str]:
@@ -119,6 +127,8 @@ class Settings:
             "FLYWHEEL_ALLOWED_HOSTS": ",".join(sorted(self.allowed_hosts)),
             "FLYWHEEL_GPU_WORKER": "" if self.gpu_worker is None else str(int(self.gpu_worker)),
             "FLYWHEEL_LEASE_SECONDS": str(self.lease_seconds),
+            "FLYWHEEL_SIGNING_KEY": str(self.signing_key or ""),
+            "FLYWHEEL_VERIFY_KEY": str(self.verify_key or ""),
         }
         visible = {} if self.visible_devices is None else {"CUDA_VISIBLE_DEVICES": self.visible_devices}
         return {name: value for name, value in values.items() if value} | visible
@@ -150,6 +160,10 @@ def _port(env: Mapping[str, str], name: str, default: int) -> int:
     raise SettingsError(
         f"environment variable {name}", found=text, expected="a port from 1 to 65535", remedy=f"unset {name}"
     )
+
+
+def _file(env: Mapping[str, str], name: str) -> Path | None:
+    return Path(env[name]).expanduser().absolute() if env.get(name) else None
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool | None:

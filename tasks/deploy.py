@@ -20,7 +20,7 @@ def deploy(job: Job, version: Reference) -> Reference:
 
         name = job.recipe.name
         if version["summary"]["alias"] != "champion":
-            return {"served": False, "reason": "the gate refused this version, so it is not the champion"}
+            return {"served": False, "reason": version["summary"]["note"]}
         champion = registry.resolve(job.settings, f"{name}@champion")
         bundle = registry.fetch(job.settings, champion, step.work / "bundle")
         example = json.loads((bundle / "manifest.json").read_text())["example_prompt"]

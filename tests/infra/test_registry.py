@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from infra import registry
+from infra import seals
 from infra.errors import RegistryError
 from infra.registry import Candidate, fetch, models, register, resolve, set_alias
 from infra.tracking import client, lifecycle_run
@@ -106,7 +106,7 @@ def damage_weights(directory):
 
 def damage_and_reseal(directory):
     damage_weights(directory)
-    (directory / "MANIFEST.json").write_text(json.dumps({"files": registry._digests(directory)}))
+    (directory / "MANIFEST.json").write_text(json.dumps({"files": seals.digests(directory)}))
 
 
 def add_a_file(directory):
