@@ -68,8 +68,8 @@ def test_recipes_and_overrides_of_longer_commands_hold(arguments):
 
 
 def name_of(arguments):
-    """A command is a word, or two in the group `data`."""
-    return tuple(arguments[: 1 + (arguments[0] == "data")])
+    """A command is a word, or two in the groups `data` and `review`."""
+    return tuple(arguments[: 1 + (arguments[0] in ("data", "review"))])
 
 
 @pytest.mark.parametrize("name", sorted({name_of(a) for a in OURS if not a[0].startswith("-")}), ids=str)
