@@ -4,9 +4,9 @@
 
 The demo model (`make run` first) completes 1,000 held-out functions and writes 1,000 docstrings, or as many as are
 held out. `evaluation` is all that the gate reads of a model, with its intervals: bits per byte of every held-out file,
-the share of completions that parse, ROUGE-L and BLEU of the docstrings, exact match and ROUGE-1. `generation` is
-`Predictor.generate` of the same prompts and nothing else. `one more metric` is the same evaluation with chrF, which
-finds the answers kept. In turns, in one process.
+the share of completions that parse, ROUGE-L and BLEU of the docstrings, exact match and ROUGE-1. `the model's own work`
+is `Predictor.generate` of the same prompts and `log_likelihood` of the same files, and nothing else. `one more metric`
+is the same evaluation with chrF, which finds the answers kept. In turns, in one process.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from benchmarks.machine import machine
 from flywheel import evaluation
 from flywheel.modalities import rooms
 from flywheel.modalities.torch_decoder import TorchDecoder
-from flywheel.runtimes.base import Sampling
 
 METRICS = ("rouge: {types: [rouge1]}", "exact_match")
 MORE = "one more metric"
-Asked = tuple[Sequence[Any], Sampling]
-"""Prompts that were answered together, and how."""
+KINDS = ("generate", "log_likelihood")
+Asked = tuple[str, tuple[Any, ...]]
+"""What the model was asked, as method and arguments."""
 
 
 def main() -> None:
@@ -62,7 +62,14 @@ def measured(store: Path, examples: int, repeats: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as kept:
             seconds, asked = evaluated(found, Path(kept))
             again, anew = evaluated(more, Path(kept))
-        for name, taken in (("evaluation", seconds), ("generation", generation(found, asked)), (MORE, again)):
+        generation, likelihoods = (answered(found, asked, kind) for kind in KINDS)
+        for name, taken in (
+            ("evaluation", seconds),
+            ("generation", generation),
+            ("likelihoods", likelihoods),
+            ("the model's own work", generation + likelihoods),
+            (MORE, again),
+        ):
             times.setdefault(name, []).append(taken)
     rows = [
         {"contender": name, "metric": "seconds", "median": statistics.median(v), "low": min(v), "high": max(v)}
@@ -71,42 +78,52 @@ def measured(store: Path, examples: int, repeats: int) -> dict[str, Any]:
     median = {row["contender"]: row["median"] for row in rows}
     return {
         "machine": machine(),
-        "answers": sum(len(prompts) for prompts, _ in asked),
+        "answers": drawn(asked),
         "rows": rows,
         "ratios": {
-            "evaluation / generation, seconds": median["evaluation"] / median["generation"],
-            f"{MORE} / generation, seconds": median[MORE] / median["generation"],
-            f"{MORE}, answers drawn anew": sum(len(prompts) for prompts, _ in anew),
-        },
+            f"evaluation / {other}, seconds": median["evaluation"] / median[other]
+            for other in ("the model's own work", "generation")
+        }
+        | {f"{MORE}, answers drawn anew": drawn(anew)},
     }
 
 
 def evaluated(found: Demo, kept: Path) -> tuple[float, list[Asked]]:
-    """Seconds of an evaluation of the demo model, and all that its model was asked to answer."""
+    """Seconds of an evaluation of the demo model, and all that its model was asked."""
     asked: list[Asked] = []
-    plain = TorchDecoder.generate
+    plain = {kind: getattr(TorchDecoder, kind) for kind in KINDS}
 
-    def noting(self: TorchDecoder, prompts: Sequence[Any], sampling: Sampling) -> list[Any]:
-        asked.append((prompts, sampling))
-        return plain(self, prompts, sampling)
+    def noting(kind: str) -> Any:
+        def call(self: TorchDecoder, *arguments: Any) -> Any:
+            asked.append((kind, arguments))
+            return plain[kind](self, *arguments)
 
-    TorchDecoder.generate = noting  # type: ignore[method-assign, assignment]
+        return call
+
+    for kind in KINDS:
+        setattr(TorchDecoder, kind, noting(kind))
     began = time.perf_counter()
     try:
         evaluation.measure(evaluation.Sitting(found.recipe, found.rows, kept), found.model, found.model)
     finally:
-        TorchDecoder.generate = plain  # type: ignore[method-assign]
+        for kind, method in plain.items():
+            setattr(TorchDecoder, kind, method)
     return time.perf_counter() - began, asked
 
 
-def generation(found: Demo, asked: Sequence[Asked]) -> float:
-    """Seconds that the same answers take, and nothing else."""
+def answered(found: Demo, asked: Sequence[Asked], wanted: str) -> float:
+    """Seconds that the model takes for the same answers, or likelihoods, and nothing else."""
     room = rooms.room(found.recipe.model.modality)
     predictor = room.predictor(room.load(found.model))
     began = time.perf_counter()
-    for prompts, sampling in asked:
-        predictor.generate(prompts, sampling)
+    for kind, arguments in asked:
+        if kind == wanted:
+            getattr(predictor, kind)(*arguments)
     return time.perf_counter() - began
+
+
+def drawn(asked: Sequence[Asked]) -> int:
+    return sum(len(arguments[0]) for kind, arguments in asked if kind == "generate")
 
 
 if __name__ == "__main__":

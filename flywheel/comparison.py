@@ -58,9 +58,9 @@ def compare(name: str, better: Better, pair: tuple[Scores, Scores], effect: floa
     """
     mine, theirs = paired(*pair)
     sign = 1.0 if better == "higher" else -1.0
-    gain = sign * (mine.value() - theirs.value())
+    gain = sign * (mine.value() - theirs.value()) + 0.0  # never minus zero
     resampled = sign * _over(draws(len(mine), RESAMPLES, seed), lambda w: mine.values(w) - theirs.values(w))
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    low, high = np.percentile(resampled, [2.5, 97.5]) + 0.0
     swapped = sign * _over(_swaps(len(mine), seed), _difference(mine, theirs))
     slack = 1e-12 * max(1.0, abs(gain))  # sums of the same numbers in another order
     return Comparison(

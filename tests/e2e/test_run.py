@@ -50,7 +50,8 @@ def test_the_report_holds_what_it_promises(report: dict[str, Any]) -> None:
     assert report["recipe"] == "tiny-coder"
     assert report["flow_run_id"]
     assert report["mlflow_run_id"]
-    first, last = ["ingest", "prepare", "validate", "features"], ["gate", "export", "register", "deploy"]
+    first = ["ingest", "prepare", "validate", "features"]
+    last = ["champion", "export", "gate", "register", "deploy"]
     assert [s["name"] for s in report["steps"]] == [*first, "train", "finetune", "evaluate", *last]
     assert all(not s["cached"] and s["reason"] == "never built" for s in report["steps"])
     for metric in report["metrics"].values():

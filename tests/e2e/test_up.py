@@ -96,7 +96,7 @@ def test_the_form_is_the_schema(stack: Stack) -> None:
 def test_a_run_started_through_the_api_does_every_step(stack: Stack, flow_run: str, home: Path) -> None:
     states = stack.tasks(flow_run)
     assert set(states.values()) == {"Completed"}
-    assert len(states) == 9
+    assert len(states) == 10
     assert json.loads((home / "last-run.json").read_text())["flow_run_id"] == flow_run
 
 

@@ -86,7 +86,7 @@ def test_a_dry_run_lists_everything_and_changes_nothing(report: dict[str, Any], 
     assert {d["fingerprint"] for d in found["datasets"]} == {
         fingerprint(report, step) for step in ("ingest", "prepare", "validate")
     }
-    later = {"features", "train", "evaluate", "gate", "export", "register", "deploy"}
+    later = {"features", "train", "evaluate", "champion", "gate", "export", "register", "deploy"}
     assert {a["step"] for a in found["artifacts"]} == later
     assert found["caches"]
     (version,) = found["retrain"]
