@@ -12,8 +12,20 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print a line of texts, each alone or with its style. Nothing in them is markup or moves the cursor."""
+    pieces = [(part, "") if isinstance(part, str) else part for part in parts]
+    out.print(Text.assemble(*((safe(text), style) for text, style in pieces)), soft_wrap=True)
+
+
+def say_next(commands: Iterable[tuple[str, str]]) -> None:
+    """Commands to type next, each with what it does."""
+    for command, what in commands:
+        say("  ", (command, "cyan"), "  ", (what, "dim"))
 
 
 def steps_table(steps: Iterable[Mapping[str, Any]]) -> Table:
@@ -24,7 +36,7 @@ def steps_table(steps: Iterable[Mapping[str, Any]]) -> Table:
     for s in steps:
         mark = Text("hit", "green") if s["cached"] else Text("miss", "yellow")
         seconds = f"{s['seconds']:.1f}" if s.get("seconds") else ""
-        table.add_row(s["name"], mark, seconds, Text(s["reason"], "dim"))
+        table.add_row(safe(s["name"]), mark, seconds, Text(safe(s["reason"]), "dim"))
     return table
 
 
@@ -42,9 +54,8 @@ def show_run(report: Mapping[str, Any], next_commands: Iterable[tuple[str, str]]
     _exports(report["export"])
     model = report["model"]
     _answer(report["served"], model["kind"])
-    out.print(f"[bold]{model['name']}[/] version {model['version']} is @{model['alias']}, in {report['seconds']:.1f} s")
-    for command, what in next_commands:
-        out.print(f"  [cyan]{command}[/]  [dim]{what}[/]", soft_wrap=True)
+    say((model["name"], "bold"), f" version {model['version']} is @{model['alias']}, in {report['seconds']:.1f} s")
+    say_next(next_commands)
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -54,36 +65,37 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for name, m in metrics.items():
         before, baseline = ("" if m[k] is None else f"{m[k]:.4g}" for k in ("before", "baseline"))
-        table.add_row(name, before, f"{m['value']:.4g}", f"{m['low']:.4g} to {m['high']:.4g}", baseline, m["better"])
+        table.add_row(
+            safe(name), before, f"{m['value']:.4g}", f"{m['low']:.4g} to {m['high']:.4g}", baseline, m["better"]
+        )
     return table
 
 
 def _gate(gate: Mapping[str, Any]) -> None:
-    verdict = "[green]promoted[/]" if gate["promote"] else "[red]refused[/]"
-    out.print(f"gate: {verdict}")
+    say("gate: ", ("promoted", "green") if gate["promote"] else ("refused", "red"))
     for reason in gate["reasons"]:
-        out.print(f"  {reason}", style="dim", soft_wrap=True)
+        say((f"  {reason}", "dim"))
     out.print()
 
 
 def _exports(precisions: Iterable[Mapping[str, Any]]) -> None:
     for p in precisions:
-        mark = "[green]accepted[/]" if p["accepted"] else "[red]refused[/]"
-        out.print(f"export {p['precision']}: {mark} [dim]{p['reason']}[/]", soft_wrap=True)
+        mark = ("accepted", "green") if p["accepted"] else ("refused", "red")
+        say(f"export {p['precision']}: ", mark, " ", (p["reason"], "dim"))
     out.print()
 
 
 def _answer(served: Mapping[str, Any], kind: str) -> None:
     if not served["served"]:
-        out.print(f"not served: {served['reason']}\n", soft_wrap=True)
+        say(f"not served: {served['reason']}\n")
     elif kind == "text":
         code = Syntax(
-            served["prompt"] + served["answer"].rstrip(), "python", background_color="default", word_wrap=True
+            safe(served["prompt"] + served["answer"].rstrip()), "python", background_color="default", word_wrap=True
         )
         out.print(Panel(code, title="one answer of the served model", border_style="dim"))
     else:
         size = len(served["answer"]) * 3 // 4
-        out.print(f"one answer of the served model: a PNG of {size} bytes for the prompt {served['prompt']!r}\n")
+        say(f"one answer of the served model: a PNG of {size} bytes for the prompt {served['prompt']!r}\n")
 
 
 def show_data(report: Mapping[str, Any]) -> None:
@@ -95,16 +107,16 @@ def show_data(report: Mapping[str, Any]) -> None:
     table.add_column("quarantined", overflow="fold")
     for name, count in [*report["sources"].items(), ("all", report)]:
         left = [_lines(count[kind]) for kind in ("dropped", "quarantined")]
-        mark = Text(_safe(name), "bold" if count is report else "")
+        mark = Text(safe(name), "bold" if count is report else "")
         table.add_row(mark, str(count["read"]), str(count["kept"]), *left, end_section=True)
     out.print(table)
     if report["examples"]:
         out.print("\nquarantined, for example")
     for row in report["examples"]:
-        place = _safe(": ".join(filter(None, (row["path"], row["detail"]))))
+        place = safe(": ".join(filter(None, (row["path"], row["detail"]))))
         out.print(Text(f"  {row['reason']}  ", "yellow") + Text(place, "dim"), soft_wrap=True)
     for name in (name for name, count in report["sources"].items() if count["read"] and not count["kept"]):
-        out.print(Text(f"nothing is left of {_safe(name)}", "bold yellow"), soft_wrap=True)
+        out.print(Text(f"nothing is left of {safe(name)}", "bold yellow"), soft_wrap=True)
     rows = ", ".join(f"{number} {name}" for name, number in report["rows"].items())
     more = f" (with {report['augmented']} augmented copies)" if report["augmented"] else ""
     out.print(
@@ -114,12 +126,12 @@ def show_data(report: Mapping[str, Any]) -> None:
     told = [("dataset card", "card"), ("Data Docs", "docs"), ("rows", "rows")]
     told = [(what, files[key]) for what, key in told if key in files]
     for what, path in (*told, *(("left out", path) for path in files["left"])):
-        out.print(Text(f"  {what:<13}", "dim") + Text(path, "cyan"), soft_wrap=True)
+        say((f"  {what:<13}", "dim"), (path, "cyan"))
 
 
 def _lines(reasons: Mapping[str, int]) -> Text:
     """One reason a line."""
-    return Text("\n".join(f"{number} {reason}" for reason, number in reasons.items()))
+    return Text(safe("\n".join(f"{number} {reason}" for reason, number in reasons.items())))
 
 
 def show_pairs(found: Mapping[str, Any]) -> None:
@@ -128,26 +140,26 @@ def show_pairs(found: Mapping[str, Any]) -> None:
     for name, value in found.items():
         pairs = value.items() if isinstance(value, Mapping) else [("", value)]
         for of, one in pairs:
-            table.add_row(f"{name.replace('_', ' ')} {_safe(of)}".strip(), Text(_said(one)))
+            table.add_row(safe(f"{name.replace('_', ' ')} {of}".strip()), Text(_said(one)))
     out.print(table)
 
 
 def _said(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return _safe(", ".join(map(str, value)))
-    return f"{value:.3f}" if isinstance(value, float) else "undefined" if value is None else _safe(str(value))
+        return safe(", ".join(map(str, value)))
+    return f"{value:.3f}" if isinstance(value, float) else "undefined" if value is None else safe(str(value))
 
 
 def show_preview(found: Mapping[str, Any]) -> None:
     """Rows as they would be read, what is to be said of them, and how a recipe names their source."""
     for row in found["rows"]:
-        out.print(Text(_safe(row["path"]), "cyan"))
+        out.print(Text(safe(row["path"]), "cyan"))
         cells = Table.grid(padding=(0, 2))
         cells.add_column(style="dim")
         cells.add_column(overflow="fold")
         for name, value in row.items():
             if name != "path":
-                cells.add_row(f"  {name}", Text(_safe(value)))
+                cells.add_row(safe(f"  {name}"), Text(safe(value)))
         out.print(cells)
     if found["rows"]:
         out.print()
@@ -157,7 +169,7 @@ def show_preview(found: Mapping[str, Any]) -> None:
     table.add_row("read", f"{found['read']} rows{', and there are more' if found['more'] else ''}")
     table.add_row("usable", str(found["kept"]))
     for reason, left in found["left_out"].items():
-        place = _safe(": ".join(filter(None, (left["path"], left["detail"]))))
+        place = safe(": ".join(filter(None, (left["path"], left["detail"]))))
         table.add_row("left out", Text(f"{reason} {left['rows']}  ", "yellow") + Text(place, "dim"))
     if found["row_type"]:
         table.add_row("row type", _counted(found["row_type"]))
@@ -165,11 +177,11 @@ def show_preview(found: Mapping[str, Any]) -> None:
         table.add_row(name.replace("_", " "), _counted(value) if isinstance(value, dict) else str(value))
     out.print(table)
     out.print()
-    out.print(Text("in a recipe  ", "dim") + Text(f"- {_safe(_flow(found['source']))}"), soft_wrap=True)
+    out.print(Text("in a recipe  ", "dim") + Text(f"- {safe(_flow(found['source']))}"), soft_wrap=True)
 
 
 def _counted(numbers: Mapping[str, Any]) -> Text:
-    return Text(_safe(", ".join(f"{name or 'other'} {number}" for name, number in numbers.items()) or "none"))
+    return Text(safe(", ".join(f"{name or 'other'} {number}" for name, number in numbers.items()) or "none"))
 
 
 def _flow(value: Mapping[str, Any]) -> str:
@@ -182,7 +194,7 @@ def _flow(value: Mapping[str, Any]) -> str:
 def show_why(found: Mapping[str, Any]) -> None:
     """The data of a version, or the rows that were asked for."""
     aliases = "".join(f" @{alias}" for alias in found["aliases"])
-    out.print(Text(f"{found['model']} version {found['version']}{aliases}", "bold"))
+    say((f"{found['model']} version {found['version']}{aliases}", "bold"))
     if "found" in found:
         _where(found)
     else:
@@ -195,9 +207,9 @@ def _where(found: Mapping[str, Any]) -> None:
     nearest = found.get("nearest", [])
     asked = f"row {found['row']}" if "row" in found else "this text"
     if not found["found"]:
-        out.print(f"{asked} is not in its data, nor among what was read for it")
+        say(f"{asked} is not in its data, nor among what was read for it")
     elif all(row["where"].startswith("left out") for row in found["found"]):
-        out.print(f"{asked} was read, and left out: it was not trained on")
+        say(f"{asked} was read, and left out: it was not trained on")
     if nearest:
         out.print("\nnearest rows, by the share of its runs of words that they have too")
     for row in nearest:
@@ -208,9 +220,9 @@ def _row(row: Mapping[str, Any], before: str = "") -> None:
     """Id, place and words of a row."""
     place = "/".join(filter(None, (row["source"], row["path"]))) + (f" ({row['license']})" if row["license"] else "")
     made = f"  made from {row['parent']}" if row["parent"] else ""
-    out.print(Text(f"{before}{row['id']}  {row['where']}  ") + Text(_safe(place), "cyan") + Text(made), soft_wrap=True)
+    say(f"{before}{row['id']}  {row['where']}  ", (place, "cyan"), made)
     if row["excerpt"]:
-        out.print(Text(_safe(f"  {row['excerpt']}"), "dim"), soft_wrap=True)
+        say((f"  {row['excerpt']}", "dim"))
 
 
 def _made_from(found: Mapping[str, Any]) -> None:
@@ -221,21 +233,18 @@ def _made_from(found: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right")
     for s in found["sources"]:
         numbers = (s["files"], s["read"], s["rows"].get("train", 0), s["rows"].get("heldout", 0))
-        table.add_row(Text(s["name"]), s["type"], s["license"], *map(str, numbers))
+        table.add_row(*(safe(s[name]) for name in ("name", "type", "license")), *map(str, numbers))
     out.print(table)
     for step, reasons in filter(lambda item: item[1], found["left_out"].items()):
         told = ", ".join(f"{reason} {number}" for reason, number in reasons.items())
-        out.print(f"left out by {step}: {told}", soft_wrap=True)
+        say(f"left out by {step}: {told}")
     for split, number in found["rows"].items():
-        out.print(Text(f"{number} rows of {split}: ") + Text(found["files"][split], "cyan"), soft_wrap=True)
+        say(f"{number} rows of {split}: ", (found["files"][split], "cyan"))
     for step, mark in found["lineage"].items():
-        out.print(f"  {step} {mark}", style="dim")
+        say((f"  {step} {mark}", "dim"))
     reference = f"{found['model']}/{found['version']}"
-    for option, what in (
-        ("--text WORDS", "which rows say them"),
-        ("--row ID", "where a row is, or why it was left out"),
-    ):
-        out.print(f"  [cyan]flywheel why {reference} {option}[/]  [dim]{what}[/]", soft_wrap=True)
+    asked = (("--text WORDS", "which rows say them"), ("--row ID", "where a row is, or why it was left out"))
+    say_next((f"flywheel why {reference} {option}", what) for option, what in asked)
 
 
 SHOWN = 10
@@ -245,7 +254,7 @@ SHOWN = 10
 def show_forget(found: Mapping[str, Any]) -> None:
     """What holds a subject, what was done, and what is left to do."""
     number = len(found["rows"])
-    out.print(f"{number} {'row holds' if number == 1 else 'rows hold'} {found['subject']!r}", soft_wrap=True)
+    say(f"{number} {'row holds' if number == 1 else 'rows hold'} {found['subject']!r}")
     for row in found["rows"][:SHOWN]:
         _row(row)
     _more(number)
@@ -254,53 +263,53 @@ def show_forget(found: Mapping[str, Any]) -> None:
         _done(found)
         _left_to_do(found)
     for path in found["unread"]:
-        out.print(Text(f"damaged, not looked into: {path}", "yellow"), soft_wrap=True)
+        say((f"damaged, not looked into: {path}", "yellow"))
     for place in found["not_searched"]:
-        out.print(Text(f"not on this machine, not looked into: MLflow's files at {place}", "yellow"), soft_wrap=True)
+        say((f"not on this machine, not looked into: MLflow's files at {place}", "yellow"))
     for m in found["unknown"]:
-        out.print(Text(f"its data is not in this store, so it cannot be said: {_version(m)}", "yellow"), soft_wrap=True)
+        say((f"its data is not in this store, so it cannot be said: {_version(m)}", "yellow"))
 
 
 def _holders(found: Mapping[str, Any]) -> None:
     for d in found["datasets"]:
         held = [f"{n} in {name}" for name, n in d["rows"].items()] + d["files"]
         held += [f"{d['left_out']} told of as left out"] if d["left_out"] else []
-        out.print(f"  dataset   {d['step']}/{d['fingerprint']} of {d['recipe']}: {', '.join(held)}", soft_wrap=True)
+        say(f"  dataset   {d['step']}/{d['fingerprint']} of {d['recipe']}: {', '.join(held)}")
     for a in found["artifacts"]:
-        out.print(f"  artifact  {a['step']}/{a['fingerprint']} of {a['recipe']}, made from these rows", soft_wrap=True)
+        say(f"  artifact  {a['step']}/{a['fingerprint']} of {a['recipe']}, made from these rows")
     for kind in ("snapshots", "files", "caches"):
         for path in found[kind][:SHOWN]:
-            out.print(Text(f"  {kind[:-1]:<9} {path}"), soft_wrap=True)
+            say(f"  {kind[:-1]:<9} {path}")
         _more(len(found[kind]))
     for m in found["spared"]:
-        out.print(f"  {_version(m)} read these rows and left them out before it was trained", soft_wrap=True)
+        say(f"  {_version(m)} read these rows and left them out before it was trained")
 
 
 def _done(found: Mapping[str, Any]) -> None:
     if not found["forgotten"]:
-        out.print("\n[bold]nothing was changed[/]: without --dry-run these rows are kept out of all later runs")
+        say(("\nnothing was changed", "bold"), ": without --dry-run these rows are kept out of all later runs")
         return
     again = "" if found["new"] else ", as they were before"
-    out.print("\n[bold]done[/]")
+    say(("\ndone", "bold"))
     out.print(f"  no later run reads these rows, not even when they move to another line or file{again}")
     if found["caches"]:
         out.print(f"  {len(found['caches'])} caches were removed; the next run makes them again without these rows")
 
 
 def _left_to_do(found: Mapping[str, Any]) -> None:
-    out.print("\n[bold]left to do[/]")
+    say(("\nleft to do", "bold"))
     for name in found["under_way"]:
-        out.print(f"  [yellow]a run is under way[/] ({name}) and may hold them yet: forget again when it is done")
+        say("  ", ("a run is under way", "yellow"), f" ({name}) and may hold them yet: forget again when it is done")
     for m in found["retrain"]:
         used = ", ".join(f"{k.replace('_', ' ')} {m[k]} of them" for k in ("trained_on", "evaluated_on") if m[k])
         used = used or "its validated rows are gone, so take it that it was trained on them"
-        out.print(f"  [yellow]retrain[/] {_version(m)}: {used}", soft_wrap=True)
+        say("  ", ("retrain", "yellow"), f" {_version(m)}: {used}")
     names = sorted({m["model"] for m in found["retrain"]})
     if names:
-        out.print(f"    run the recipe of {', '.join(names)} again, then delete the old versions", soft_wrap=True)
+        say(f"    run the recipe of {', '.join(names)} again, then delete the old versions")
     files = Counter(f"{row['source']}/{row['path'].partition(':')[0]}" for row in found["rows"])
     told = [f"{name} ({number})" for name, number in files.most_common(SHOWN)] + ["..."] * (len(files) > SHOWN)
-    out.print(Text(_safe(f"  delete the rows where they come from: {', '.join(told)}")), soft_wrap=True)
+    say(f"  delete the rows where they come from: {', '.join(told)}")
     held = [f"{a['step']}/{a['fingerprint']}" for a in (*found["datasets"], *found["artifacts"])]
     if held := [*held, *found["snapshots"], *found["files"]]:
         out.print(
@@ -318,9 +327,9 @@ def _version(m: Mapping[str, Any]) -> str:
 
 
 def show_error(message: str) -> None:
-    err.print(Text("error: ", "bold red") + Text(_safe(message)), soft_wrap=True)
+    err.print(Text("error: ", "bold red") + Text(safe(message)), soft_wrap=True)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """A stranger's text without what moves the cursor or turns the direction of writing."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)

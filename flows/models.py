@@ -56,16 +56,17 @@ def _version(version: Version, moves: Sequence[Move]) -> dict[str, Any]:
 
 
 def promote(reference: str, reason: str) -> dict[str, Any]:
-    """Make `NAME/VERSION` (or `NAME@candidate`) the champion, by the user who asks. Raises RegistryError."""
+    """Make `NAME/VERSION` (or `NAME@candidate`) the champion, by the user who asks. `moved` is false where it was that
+    already: the move is then the one that made it so. Raises RegistryError."""
     settings = Settings.load()
     version = registry.resolve(settings, reference)
     done = promotion.promote(settings, version.name, version.version, by=_me(), reason=reason)
-    return {"model": version.name, **asdict(done)}
+    return {"model": version.name, "moved": versions.CHAMPION not in version.aliases, **asdict(done)}
 
 
 def rollback(name: str, reason: str) -> dict[str, Any]:
     """Make the champion before the present one the champion again. Raises RegistryError."""
-    return {"model": name, **asdict(promotion.rollback(Settings.load(), name, by=_me(), reason=reason))}
+    return {"model": name, "moved": True, **asdict(promotion.rollback(Settings.load(), name, by=_me(), reason=reason))}
 
 
 def diff(one: str, other: str) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def question(reference: str) -> str:
 
 def decide(reference: str, *, approve: bool, by: str, reason: str) -> dict[str, Any]:
     """Carry out what a person decided on a candidate. Raises RegistryError where it was compared with a champion that
-    is none any more."""
+    is none any more, and for a refusal of what is the champion by now."""
     settings = Settings.load()
     version = registry.resolve(settings, reference)
     done = {"model": version.name, "version": version.version, "by": by, "reason": reason}

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from flows.console import out
+from flows.console import out, safe, say, say_next
 
 
 def show_models(found: Mapping[str, Any], *, history: bool) -> None:
@@ -18,15 +17,15 @@ def show_models(found: Mapping[str, Any], *, history: bool) -> None:
     for number, model in enumerate(found["models"]):
         if number:
             out.print()
-        out.print(Text(model["name"], "bold"))
+        say((model["name"], "bold"))
         for line in _versions(model["versions"]):
-            out.print(line, soft_wrap=True)
+            say(line)
         if history and model["history"]:
             out.print("\nhistory")
             out.print(_history(model["history"]))
 
 
-def _versions(versions: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+def _versions(versions: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """A line of figures for each, and below it what became of it."""
     rows = [
         (str(v["version"]), " ".join(f"@{a}" for a in v["aliases"]), _objective(v["objective"]), v["created"][:10])
@@ -35,8 +34,8 @@ def _versions(versions: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
     widths = [max(len(row[place]) for row in rows) for place in range(4)]
     for v, row in zip(versions, rows, strict=True):
         cells = [row[0].rjust(widths[0]), *(cell.ljust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        yield Text("  " + "  ".join(cells).rstrip(), "green" if "champion" in v["aliases"] else "")
-        yield from (Text(" " * (widths[0] + 4) + line, "dim") for line in _story(v))
+        yield "  " + "  ".join(cells).rstrip(), "green" if "champion" in v["aliases"] else ""
+        yield from ((" " * (widths[0] + 4) + line, "dim") for line in _story(v))
 
 
 def _objective(measured: Mapping[str, Any] | None) -> str:
@@ -67,48 +66,50 @@ def _history(moves: Iterable[Mapping[str, Any]]) -> Table:
     table.add_column(overflow="fold", style="dim")
     for move in moves:
         went = f"@{move['alias']} {move['over'] or '-'} → {move['version']}"
-        table.add_row(move["at"][:19].replace("T", " "), went, Text(move["by"]), Text(move["reason"]))
+        table.add_row(*map(safe, (move["at"][:19].replace("T", " "), went, move["by"], move["reason"])))
     return table
 
 
 def show_move(done: Mapping[str, Any]) -> None:
     """What was moved, and what to type next."""
     instead = f" instead of version {done['over']}" if done["over"] else ""
-    out.print(f"[bold]{done['model']}[/] version {done['version']} is @{done['alias']}{instead}", soft_wrap=True)
-    for command, what in (
-        (f"flywheel models {done['model']}", "versions, and the history of this"),
-        (f"flywheel rollback {done['model']}", "go back to the champion before"),
-    ):
-        out.print(f"  [cyan]{command}[/]  [dim]{what}[/]", soft_wrap=True)
+    what = f"@{done['alias']}{instead}" if done["moved"] else f"@{done['alias']} already: nothing moved"
+    say((done["model"], "bold"), f" version {done['version']} is {what}")
+    say_next(
+        (
+            (f"flywheel models {done['model']}", "versions, and the history of this"),
+            (f"flywheel rollback {done['model']}", "go back to the champion before"),
+        )
+    )
 
 
 def show_diff(found: Mapping[str, Any]) -> None:
     """Two versions side by side: what is not the same, and all metrics."""
     names = [f"{v['name']}/{v['version']}" + "".join(f" @{a}" for a in v["aliases"]) for v in found["versions"]]
-    out.print(Text(" → ".join(names), "bold"))
+    say((" → ".join(names), "bold"))
     for part in ("recipe", "data"):
-        out.print(Text(f"\n{part}", "bold"))
+        say((f"\n{part}", "bold"))
         for line in found[part] or ["the same"]:
-            out.print(Text(f"  {line}"), soft_wrap=True)
-    out.print(Text("\nmetrics", "bold"))
+            say(f"  {line}")
+    say(("\nmetrics", "bold"))
     out.print(_metrics(found["metrics"], names))
-    out.print(Text("\npackages", "bold"))
+    say(("\npackages", "bold"))
     for name, (before, after) in found["packages"].items():
-        out.print(f"  {name} {before or 'absent'} → {after or 'absent'}", soft_wrap=True)
+        say(f"  {name} {before or 'absent'} → {after or 'absent'}")
     if not found["packages"]:
         out.print("  the same")
     if found["missing"]:
-        out.print(f"\nnot kept by one of them: {', '.join(found['missing'])}", style="yellow", soft_wrap=True)
+        say((f"\nnot kept by one of them: {', '.join(found['missing'])}", "yellow"))
 
 
 def _metrics(metrics: Mapping[str, Iterable[Mapping[str, Any] | None]], names: Iterable[str]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("  metric", no_wrap=True)
     for name in names:
-        table.add_column(name.partition(" ")[0], justify="right")
+        table.add_column(safe(name.partition(" ")[0]), justify="right")
     table.add_column("better")
     for name, both in metrics.items():
         figures = ["" if m is None else f"{m['value']:.4g} [{m['low']:.4g}, {m['high']:.4g}]" for m in both]
         better = next((m["better"] for m in both if m is not None), "")
-        table.add_row(f"  {name}", *figures, better)
+        table.add_row(safe(f"  {name}"), *figures, better)
     return table

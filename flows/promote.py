@@ -29,7 +29,8 @@ def promote(model: str) -> dict[str, Any]:
     """Wait for a person's decision on a version that the gate has admitted, and carry it out.
 
     The run is suspended meanwhile: no process waits. It goes on from the top when it is resumed. An approval is refused
-    where the champion is no longer the one that the version was compared with.
+    where the champion is no longer the one that the version was compared with; a "no", where the version is the
+    champion by now.
 
     Args:
         model: The version, as NAME/VERSION.

@@ -11,11 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from flywheel import forgetting, provenance
 from flywheel.artifact import Artifact
-from flywheel.errors import RegistryError, SourceError
+from flywheel.errors import SourceError
 from flywheel.forgetting import EVALUATED, TRAINED, Held
 from flywheel.provenance import Found
 from flywheel.subject import Subject
 from infra import registry
+from infra.errors import RegistryError
 from infra.registry import Version
 from infra.settings import Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,30 @@ class Wanted:
 
 
 def make(wanted: Wanted, out: Path) -> dict[str, Any]:
-    """Write the batch and its key; returns what was made. Models answer greedily."""
+    """Write the batch and its key; returns what was made. Models answer greedily.
+
+    Raises SourceError where either would replace a file that it is made from.
+    """
+    for written in (out, review.key_file(out)):
+        _keep_apart(written, (wanted.prompts, *map(Path, wanted.sides)), "--output")
     asked = review_rows.choose(review_rows.questions(wanted.prompts), wanted.count, wanted.seed)
     sides = [(name, _answers(name, asked, wanted.max_tokens)) for name in wanted.sides]
     key = review_rows.make(out, asked, sides, wanted.scales, wanted.seed)
+    if key.identical or key.missing:
+        alike = f"{key.identical} that both sides answer alike"
+        sys.stderr.write(f"left out {alike}, {key.missing} without an answer of each side\n")
     return {"batch": str(out), "items": len(key.first), "identical": key.identical, "missing": key.missing}
+
+
+def _keep_apart(written: Path, read: Iterable[Path], option: str) -> None:
+    for file in read:
+        if file.exists() and written.exists() and written.samefile(file):
+            raise SourceError(
+                f"{option} {written}",
+                found=f"the file {file}, which is read here",
+                expected="a file of its own",
+                remedy=f"choose another {option}",
+            )
 
 
 def _answers(side: str, asked: Sequence[Question], max_tokens: int) -> Mapping[str, str]:
@@ -95,9 +114,14 @@ def answer(runtime: Any, question: Question, separator: str, max_tokens: int) ->
 
 
 def report(batch: Path, preferences: Path | None) -> dict[str, Any]:
-    """What the raters said; their preferences become a file of rows, where one is named."""
+    """What the raters said; their preferences become a file of rows, where one is named.
+
+    Raises SourceError where that would replace the batch, its key or verdicts.
+    """
     from flywheel import review_report
 
+    if preferences is not None:
+        _keep_apart(preferences, (batch, review.key_file(batch), *review.verdict_files(batch)), "--preferences")
     found = review.opinions(batch)
     told = review_report.report(found)
     if preferences is None:
@@ -115,6 +139,7 @@ def lines(told: Mapping[str, Any]) -> dict[str, Any]:
         rate = told["win_rate"]
         shown["win rate"] = f"{rate['value']:.3f} ({rate['low']:.3f} to {rate['high']:.3f}) of {sides['a']}"
         shown["choices"] = {sides.get(name, name): number for name, number in told["choices"].items()}
+        shown["prefers first"] = told["prefers_first"]
         shown |= _agreed(told["agreement"])
     for scale, found in told.get("scales", {}).items():
         mean = f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f}) of {review.POINTS}"
@@ -128,5 +153,14 @@ def lines(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _agreed(found: Mapping[str, Any]) -> dict[str, Any]:
-    kappas = {f"Cohen's kappa {pair}": value for pair, value in found["cohen"].items()}
-    return {**kappas, "Fleiss' kappa": found["fleiss"], "Krippendorff's alpha": found["krippendorff"]}
+    values = {f"Cohen's kappa {pair}": value for pair, value in found["cohen"].items()}
+    values |= {"Fleiss' kappa": found["fleiss"], "Krippendorff's alpha": found["krippendorff"]}
+    return {name: _undefined(found) if value is None else value for name, value in values.items()}
+
+
+def _undefined(found: Mapping[str, Any]) -> str:
+    if len(found["annotators"]) < 2:
+        return "undefined: one rater"
+    if not found["items"]:
+        return "undefined: no item that two raters judged"
+    return "undefined: fewer than two values where raters judged the same items"

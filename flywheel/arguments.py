@@ -6,12 +6,22 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from flywheel.errors import RecipeError
 from flywheel.recipe_base import Operation
+
+
+def _existing_file(value: str) -> str:
+    if not Path(value).expanduser().is_file():
+        raise ValueError("a file that exists")
+    return value
+
+
+ExistingFile = Annotated[str, AfterValidator(_existing_file)]
+"""The path of a file, looked for when the recipe is read."""
 
 
 def named(operation: Operation) -> tuple[str, Mapping[str, Any]]:

@@ -124,6 +124,8 @@ def _flow(step: str, summary: Mapping[str, Any]) -> str:
         if reasons:
             told = ", ".join(f"{name} {count:,}" for name, count in reasons.items())
             text += f"; {word} {sum(reasons.values()):,} ({told})"
+    if summary.get("augmented"):
+        text += f"; {summary['augmented']:,} augmented copies are added to the training rows"
     return text + "."
 
 
@@ -191,7 +193,7 @@ def _export(facts: CardFacts) -> str:
 def _limits(facts: CardFacts) -> str:
     limits = [
         "It knows what its data holds and nothing else; it invents names, facts and interfaces that look right.",
-        "Training data was filtered for form and duplicates, not for bias, personal data or safety, unless the lists "
+        "Training data was not filtered for form, duplicates, bias, personal data or safety, unless the lists "
         "above say so.",
         "Parts of the training data may come back word for word, under the licence of that data.",
         "The figures hold for held-out rows of the same sources; other data was not measured.",

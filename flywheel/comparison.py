@@ -7,23 +7,23 @@ exact for any metric and any number of examples; the interval of the gain is a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 
 import numpy as np
 
 from flywheel.metrics.metric import Better
-from flywheel.metrics.scores import RESAMPLES, Floats, Scores, draws
+from flywheel.metrics.scores import RESAMPLES, Floats, Scores, chunks, resamples
 
 PERMUTATIONS = 4000
 ALPHA = 0.025
 """One-sided: the chance of promoting a version that is no better, and of calling one worse that is not."""
 POWER_QUANTILES = 1.960 + 1.282
 """Normal quantiles of 97.5 % and of 90 %: a gain found with a power of .9."""
-_CHUNK = 1 << 23
-"""Elements of a matrix of weights that is held at a time."""
+FEWEST = 6
+"""Examples below which no gain is sure: five coins fall alike once in 32 times."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +51,42 @@ class Comparison:
         return asdict(self)
 
 
-def compare(name: str, better: Better, pair: tuple[Scores, Scores], effect: float, seed: int = 0) -> Comparison:
+def compare(
+    name: str,
+    better: Better,
+    pair: tuple[Scores, Scores],
+    effect: float,
+    seed: int = 0,
+    permutations: int = PERMUTATIONS,
+) -> Comparison:
     """Compare (challenger, champion). `effect` is the minimum effect as a share of the champion's value.
 
-    Raises ValueError where the two do not have the same examples.
+    Raises ValueError where the two do not have the same examples, or no finite value.
     """
     mine, theirs = paired(*pair)
+    ours, champion = mine.value(), theirs.value()
+    if not isfinite(ours) or not isfinite(champion):
+        raise ValueError(f"{ours:g} and {champion:g} cannot be compared")
     sign = 1.0 if better == "higher" else -1.0
-    gain = sign * (mine.value() - theirs.value()) + 0.0  # never minus zero
-    resampled = sign * _over(draws(len(mine), RESAMPLES, seed), lambda w: mine.values(w) - theirs.values(w))
-    low, high = np.percentile(resampled, [2.5, 97.5]) + 0.0
-    swapped = sign * _over(_swaps(len(mine), seed), _difference(mine, theirs))
+    gain = sign * (ours - champion) + 0.0  # never minus zero
+    both = Scores(np.concatenate([mine.parts, theirs.parts]), mine.how, fixed=mine.fixed)
+    weights = resamples(len(mine), RESAMPLES, seed)
+    resampled = sign * np.concatenate([mine.values(w) - theirs.values(w) for w in weights])
+    low, high = np.nanpercentile(resampled, [2.5, 97.5]) + 0.0
+    swapped = sign * np.concatenate([_swapped(both, swap) for swap in _swaps(len(mine), permutations, seed)])
     slack = 1e-12 * max(1.0, abs(gain))  # sums of the same numbers in another order
     return Comparison(
         metric=name,
         better=better,
-        challenger=mine.value(),
-        champion=theirs.value(),
+        challenger=ours,
+        champion=champion,
         gain=gain,
         low=float(low),
         high=float(high),
-        p_better=float(1 + (swapped >= gain - slack).sum()) / (1 + PERMUTATIONS),
-        p_worse=float(1 + (swapped <= gain + slack).sum()) / (1 + PERMUTATIONS),
+        p_better=float(1 + (~(swapped < gain - slack)).sum()) / (1 + permutations),  # what is no number speaks for none
+        p_worse=float(1 + (~(swapped > gain + slack)).sum()) / (1 + permutations),
         examples=len(mine),
-        needed=_needed(len(mine), float(resampled.std()), effect * abs(theirs.value())),
+        needed=_needed(len(mine), float(np.nanstd(resampled)), effect * abs(champion)),
     )
 
 
@@ -85,6 +97,8 @@ def paired(one: Scores, other: Scores) -> tuple[Scores, Scores]:
         raise ValueError("measured against other references")
     if one.ids and other.ids:
         places = {name: i for i, name in enumerate(other.ids)}
+        if len(places) < len(other.ids) or len(set(one.ids)) < len(one.ids):
+            raise ValueError("several examples have one name")
         shared = [(i, places[name]) for i, name in enumerate(one.ids) if name in places]
         one, other = one.only([i for i, _ in shared]), other.only([j for _, j in shared])
     if len(one) != len(other) or not len(one):
@@ -101,48 +115,41 @@ def holm(chances: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _difference(mine: Scores, theirs: Scores) -> Callable[[Floats], Floats]:
+def _swapped(both: Scores, swap: Floats) -> Floats:
     """The difference after the examples that are 1 in a row of swaps went over to the other model."""
-    both = Scores(np.concatenate([mine.parts, theirs.parts]), mine.how, fixed=mine.fixed)
-
-    def of(swap: Floats) -> Floats:
-        here, there = np.hstack([1 - swap, swap]), np.hstack([swap, 1 - swap])
-        return both.values(here) - both.values(there)
-
-    return of
+    return both.values(np.hstack([1 - swap, swap])) - both.values(np.hstack([swap, 1 - swap]))
 
 
-def _swaps(examples: int, seed: int) -> Floats:
-    return np.random.default_rng((seed, 1)).integers(0, 2, size=(PERMUTATIONS, examples)).astype(np.float64)
-
-
-def _over(weights: Floats, value: Callable[[Floats], Floats]) -> Floats:
-    """A value for each row of weights, some rows at a time."""
-    rows = max(1, _CHUNK // (2 * weights.shape[1]))
-    return np.concatenate([value(weights[i : i + rows]) for i in range(0, len(weights), rows)])
+def _swaps(examples: int, count: int, seed: int) -> Iterator[Floats]:
+    """Which examples are exchanged in each permutation, (some, examples) at a time."""
+    rng = np.random.default_rng((seed, 1))
+    for size in chunks(2 * examples, count):
+        yield rng.integers(0, 2, size=(size, examples), dtype=np.int8).astype(np.float64)
 
 
 def _needed(examples: int, error: float, effect: float) -> int:
-    """Examples with which `effect` is found: the standard error falls with the root of their number."""
-    return ceil(examples * (POWER_QUANTILES * error / effect) ** 2) if effect > 0 else 0
+    """Examples with which `effect` is found: the standard error falls with the root of their number. No fewer than can
+    be told from chance at all; 0 where an effect of that size cannot be asked for."""
+    if not effect > 0 or not isfinite(wanted := examples * (POWER_QUANTILES * error / effect) ** 2):
+        return 0
+    return max(FEWEST, ceil(wanted))
 
 
 def compare_all(
     mine: Mapping[str, tuple[Better, Scores]], theirs: Mapping[str, tuple[Better, Scores]], effect: float, seed: int
-) -> tuple[list[Comparison], list[str]]:
-    """Comparisons of what both have measured and that has a better side; and why others could not be made."""
+) -> tuple[list[Comparison], dict[str, str]]:
+    """Comparisons of everything that has a better side; and metric name → why it could not be compared."""
     made: list[Comparison] = []
-    faults: list[str] = []
-    for name, (better, scores) in mine.items():
-        if better == "neither" or name not in theirs:
+    faults: dict[str, str] = {}
+    names = [name for name, (better, _) in {**theirs, **mine}.items() if better != "neither"]
+    permutations = max(PERMUTATIONS, ceil(2 * len(names) / ALPHA))  # so that one of all tests can still be sure
+    for name in names:
+        if name not in mine or name not in theirs:
+            faults[name] = "only one of the two was measured"
             continue
+        better, scores = mine[name]
         try:
-            made.append(compare(name, better, (scores, theirs[name][1]), effect, seed))
+            made.append(compare(name, better, (scores, theirs[name][1]), effect, seed, permutations))
         except ValueError as error:
-            faults.append(f"{name}: {error}")
+            faults[name] = str(error)
     return made, faults
-
-
-def as_comparisons(plain: Sequence[Mapping[str, Any]]) -> list[Comparison]:
-    """Read back what `as_dict` gave."""
-    return [Comparison(**one) for one in plain]

@@ -7,15 +7,15 @@ model before fine-tuning. The same rows, prompts and seeds are used on both side
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from flywheel import arguments
 from flywheel.artifact import sha256
-from flywheel.errors import FlywheelError
-from flywheel.fingerprint import fingerprint
+from flywheel.errors import RecipeError
+from flywheel.fingerprint import fingerprint, of_source
 from flywheel.generations import Remembered
 from flywheel.metrics import score_files
 from flywheel.metrics.base import Exam
@@ -25,9 +25,10 @@ from flywheel.modalities.base import Modality, Model, Paints, Picture, Speaks
 from flywheel.modalities.rooms import ROOMS, room
 from flywheel.progress import Progress
 from flywheel.recipe import Recipe
-from flywheel.record import Record, read_rows
+from flywheel.record import Record, content, read_rows
 from flywheel.runtimes.base import Predictor, Sampling
 
+SECOND = "finetune_"
 PARTS = ("heldout", "finetune_heldout")
 """Held-out rows of the first stage and, where there is one, of the second."""
 
@@ -65,7 +66,7 @@ def evaluate(sitting: Sitting, stages: tuple[Path, Path], out: Path, progress: P
         if rows:
             old = modality.build(recipe, train) if name == "heldout" else modality.load(stages[0])
             found = modality.evaluate(modality.predictor(old), old, rows, recipe.evaluate, recipe.seed)
-            before |= {m.name: m.value for m in found}
+            before |= {f"{SECOND}{m.name}" if m.name in before else m.name: m.value for m in found}
     progress(2, 5, {})
     baselines = modality.baselines(final, train, sitting.part("heldout")) if recipe.evaluate.baselines else {}
     metrics = [replace(m, baseline=baselines.get(m.name), before=before.get(m.name)) for m in measured]
@@ -87,9 +88,10 @@ def of_champion(sitting: Sitting, champion: Path, challenger: Path, out: Path) -
     A judge that is part of a model is the challenger's for both. `fault` says why it could not be measured.
     """
     try:
-        metrics = measure(sitting, champion, challenger)
-    except (FlywheelError, OSError, ValueError, KeyError, RuntimeError) as error:
-        return {"metrics": {}, "fault": str(error).splitlines()[0]}
+        room(sitting.recipe.model.modality).load(champion)
+    except Exception as error:  # weights of another modality, or of an older release, fail in any way
+        return {"metrics": {}, "fault": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
+    metrics = measure(sitting, champion, challenger)
     score_files.write(metrics, out)
     return {"metrics": {m.name: m.as_dict() for m in metrics}, "fault": ""}
 
@@ -110,14 +112,23 @@ def _opened(sitting: Sitting, modality: Modality, weights: Path, judge: Path | N
     if ROOMS[sitting.recipe.model.modality].kind != "text":
         return model, predictor
     files = {str(p.relative_to(weights)): sha256(p) for p in sorted(weights.rglob("*")) if p.is_file()}
-    return model, cast(Predictor, Remembered(predictor, sitting.kept, fingerprint(files)[:32]))
+    code = of_source(ROOMS[sitting.recipe.model.modality].module, ())
+    return model, cast(Predictor, Remembered(predictor, sitting.kept, fingerprint({**files, **code})[:32]))
 
 
 def _own(sitting: Sitting, modality: Modality, model: Model, asked: Predictor) -> list[Metric]:
-    """The metrics of the modality itself."""
-    recipe = sitting.recipe
-    parts = [rows for name in PARTS if (rows := sitting.part(name))]
-    return [m for rows in parts for m in modality.evaluate(asked, model, rows, recipe.evaluate, recipe.seed)]
+    """The metrics of the modality itself; what the second stage's rows give again is called `finetune_...`."""
+    recipe, found = sitting.recipe, dict[str, Metric]()
+    for rows in map(sitting.part, PARTS):
+        for metric in modality.evaluate(asked, model, rows, recipe.evaluate, recipe.seed) if rows else ():
+            name = f"{SECOND}{metric.name}" if metric.name in found else metric.name
+            found[name] = replace(metric, name=name)
+    return list(found.values())
+
+
+def _different(sitting: Sitting, parts: Sequence[str]) -> list[Record]:
+    """The rows of several parts; one that is in both as it was counts once."""
+    return list({(row.id, content(row)): row for part in parts for row in sitting.part(part)}.values())
 
 
 def _further(sitting: Sitting, modality: Modality, model: Model, asked: Predictor) -> list[Metric]:
@@ -126,8 +137,8 @@ def _further(sitting: Sitting, modality: Modality, model: Model, asked: Predicto
     if not recipe.evaluate.metrics:
         return []
     exam = Exam(
-        heldout=[row for name in PARTS for row in sitting.part(name)],
-        train=[row for name in ("train", "finetune_train") for row in sitting.part(name)],
+        heldout=_different(sitting, PARTS),
+        train=_different(sitting, ("train", "finetune_train")),
         num_samples=recipe.evaluate.num_samples,
         sampling=Sampling(
             max_new_tokens=generation.max_new_tokens,
@@ -145,8 +156,16 @@ def _further(sitting: Sitting, modality: Modality, model: Model, asked: Predicto
         environment=sitting.environment,
     )
     found: list[Metric] = []
-    for name, given in map(arguments.named, recipe.evaluate.metrics):
-        found += METRICS[name].function(name)(exam, **given)
+    for position, (name, given) in enumerate(map(arguments.named, recipe.evaluate.metrics)):
+        fresh = METRICS[name].function(name)(exam, **given)
+        if twice := {m.name for m in found} & {m.name for m in fresh}:
+            raise RecipeError(
+                f"evaluate.metrics[{position}]: {name}",
+                found=f"another {', '.join(sorted(twice))}",
+                expected="metrics of different names",
+                remedy="leave one out, or give it another name where it has an argument for that (`task`)",
+            )
+        found += fresh
     return found
 
 

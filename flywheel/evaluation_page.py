@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-BAR = 260
+BAR = 200
 """Pixels of an interval's drawing."""
 
 
@@ -35,8 +35,8 @@ class PageFacts:
     """What the export proved."""
     rows: Mapping[str, int]
     """Rows by split."""
-    samples: Sequence[Mapping[str, str]] = ()
-    """`prompt` and `completion`."""
+    samples: Sequence[Mapping[str, Any]] = ()
+    """What a room shows, such as `prompt` and `completion`."""
     pictures: Sequence[tuple[str, bytes]] = ()
     """A title and a PNG."""
 
@@ -52,7 +52,7 @@ def page(facts: PageFacts) -> str:
     return _template().render(facts=facts, measured=measured, compared=compared, pictures=pictures, width=BAR)
 
 
-def gather(directory: Path) -> tuple[list[dict[str, str]], list[tuple[str, bytes]]]:
+def gather(directory: Path) -> tuple[list[dict[str, Any]], list[tuple[str, bytes]]]:
     """The samples and the pictures that the step `evaluate` left in a directory."""
     file = directory / "samples.json"
     samples = json.loads(file.read_text()) if file.exists() else []
@@ -79,9 +79,10 @@ def _detail(detail: Mapping[str, Any]) -> str:
 
 
 def _bar(metric: Mapping[str, Any]) -> dict[str, float]:
-    """Places of value, interval and rivals on a line, in pixels."""
+    """Places of value, interval and rivals on a line, in pixels; nothing where there is no rival to see it beside."""
     named = {key: metric.get(key) for key in ("low", "value", "high", "baseline", "before")}
-    return _places({key: float(value) for key, value in named.items() if value is not None})
+    found = {key: float(value) for key, value in named.items() if value is not None}
+    return _places(found) if len(found) > 3 else {}
 
 
 def _gain(one: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@ nothing else that both have measured is worse beyond doubt. What is compared is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flywheel.comparison import ALPHA, Comparison, holm
@@ -33,8 +33,8 @@ class Rival:
 
     version: int
     comparisons: Sequence[Comparison] = ()
-    faults: Sequence[str] = ()
-    """Why it, or one of its metrics, could not be compared."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Metric → why it could not be compared; "" → why nothing could."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,28 @@ def decide(objective: Objective, metrics: Mapping[str, Mapping[str, Any]], rival
 
 def against(objective: Objective, rival: Rival) -> list[Reason]:
     """The objective's metric must be better than the champion's; no other one may be worse."""
-    named = {c.metric: c for c in rival.comparisons}
-    if objective.metric not in named:
-        why = "; ".join(rival.faults) or f"{objective.metric} has no examples to compare"
-        return [Reason(objective.metric, False, f"not compared with version {rival.version}: {why}")]
-    first = named.pop(objective.metric)
-    return [_better(first, rival.version, objective.min_effect), *_none_worse(named, rival.version, objective)]
+    named = {c.metric: c for c in rival.comparisons if c.metric not in objective.reported}
+    faults = {name: why for name, why in rival.faults.items() if name not in objective.reported}
+    if objective.metric not in named and not faults:
+        faults = {objective.metric: "it has no examples to compare"}
+    reasons = []
+    if (first := named.pop(objective.metric, None)) is not None:
+        reasons.append(_better(first, rival.version, objective.min_effect))
+    for name, why in faults.items():
+        subject = f"{name} was not" if name else "nothing could be"
+        text = f"{subject} compared with version {rival.version}: {why}"
+        reasons.append(Reason(name or objective.metric, False, text))
+    return [*reasons, *_none_worse(named, rival.version, objective)]
 
 
 def _better(one: Comparison, version: int, effect: float) -> Reason:
-    holds = one.gain > 0 and one.p_better <= ALPHA
-    verb = "beats" if holds else "does not clearly beat"
+    holds, worse = one.gain > 0 and one.p_better <= ALPHA, one.gain < 0 and one.p_worse <= ALPHA
+    verb = "beats" if holds else "is worse than" if worse else "does not clearly beat"
     text = (
         f"{one.metric} {one.challenger:.4g} {verb} {one.champion:.4g} of version {version} on the same "
         f"{one.examples:,} examples: gain {one.gain:.3g} [{one.low:.3g}, {one.high:.3g}], p = {one.p_better:.2g}"
     )
-    if not holds and one.needed > one.examples:
+    if not holds and not worse and one.needed > one.examples:
         text += f"; to find a gain of {effect:.1%}, {one.needed:,} examples are needed"
     return Reason(one.metric, holds, text)
 

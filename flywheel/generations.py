@@ -42,7 +42,7 @@ class Remembered:
         """New token ids (steps,) for each prompt, as the predictor draws them."""
         names = _names(prompts)
         file = self._directory / f"{_digest(asdict(sampling))}.jsonl"
-        known = dict(lines.read(file))
+        known = {name: ids for name, ids in lines.pairs(file) if _are_ids(ids)}
         missing = [i for i in dict(zip(names, range(len(names)), strict=True)).values() if names[i] not in known]
         missing.sort(key=lambda i: len(prompts[i]))  # what is decoded side by side is padded to the longest
         for first in range(0, len(missing), BATCH):
@@ -54,6 +54,10 @@ class Remembered:
             lines.append(file, *fresh.items())
             known |= fresh
         return [np.array(known[name], dtype=np.int64) for name in names]
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(token) is int and 0 <= token < 1 << 31 for token in value)
 
 
 def _names(prompts: Sequence[Any]) -> list[str]:

@@ -7,7 +7,9 @@ redirects are not followed, and proxies of the environment play no part, so that
 from __future__ import annotations
 
 import hashlib
+import html
 import json
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -68,12 +70,13 @@ def ask(
 ) -> list[str]:
     """What the judge says to each question, in order; equal questions are asked once.
 
-    Answers are kept in the directory `kept` as they come, so that neither another run nor one after a kill asks again.
+    Answers are kept in the directory `kept` as they come, so that neither another run nor one after a kill asks again;
+    an empty one is returned and not kept, since a judge that is repaired says something.
     Raises ServingError where the endpoint does not answer, or refuses.
     """
     names = [_digest([endpoint.url, endpoint.model, endpoint.max_tokens, endpoint.seed, q]) for q in questions]
     file = None if kept is None else kept / f"{_digest([endpoint.url, endpoint.model])}.jsonl"
-    known = {} if file is None else dict(lines.read(file))
+    known = {} if file is None else {name: said for name, said in lines.pairs(file) if _says(said)}
     missing = {name: question for name, question in zip(names, questions, strict=True) if name not in known}
     line = _Line(endpoint, patience)
     with line.client, ThreadPoolExecutor(patience.at_once) as pool:
@@ -82,7 +85,7 @@ def ask(
             for done in as_completed(under_way):
                 name, reply = under_way[done], done.result()
                 known[name] = reply
-                if file is not None:
+                if file is not None and _says(reply):
                     lines.append(file, [name, reply])
         except BaseException:
             line.ended.set()
@@ -100,6 +103,7 @@ class _Line:
         """Set where the others need not go on."""
         self._place = f"{endpoint.url.rstrip('/')}/chat/completions"
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+        self._key = _any_form(endpoint.key) if endpoint.key else None
         self.client = httpx.Client(headers=headers, timeout=patience.seconds, trust_env=False)
 
     def reply(self, question: str) -> str:
@@ -108,8 +112,8 @@ class _Line:
             found, patience = "", ""
             try:
                 response = self._post(question)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                found = f"{type(error).__name__}: {error}"
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                found = self._masked(f"{type(error).__name__}: {error}")
             else:
                 if response.status == 200:
                     return self._content(response.body)
@@ -150,8 +154,10 @@ class _Line:
 
     def _shown(self, body: bytes) -> str:
         """The beginning of a body, without the key, which some servers repeat."""
-        text = body.decode(errors="replace")
-        return (text.replace(self.endpoint.key, "***") if self.endpoint.key else text)[:SHOWN]
+        return self._masked(body.decode(errors="replace"))[:SHOWN]
+
+    def _masked(self, text: str) -> str:
+        return text if self._key is None else self._key.sub("***", text)
 
     def _error(self, found: str) -> ServingError:
         return ServingError(
@@ -160,6 +166,21 @@ class _Line:
             expected="an answer in the shape of OpenAI's chat completions",
             remedy="start it, or correct `url` (up to /v1), `model` or `api_key_env` of the judge",
         )
+
+
+def _says(reply: Any) -> bool:
+    return isinstance(reply, str) and bool(reply.strip())
+
+
+def _any_form(key: str) -> re.Pattern[str]:
+    """Matches a key as it is, and escaped as JSON (once or twice), a URL or HTML does it, in whole or in part."""
+    return re.compile("".join(map(_any_form_of, key)))
+
+
+def _any_form_of(c: str) -> str:
+    code = f"{ord(c):02x}"
+    coded = rf"(?i:\\{{1,3}}u00{code}|%(?:25)?{code}|&#x0*{code};|&#0*{ord(c)};)"
+    return rf"(?:\\{{0,3}}{re.escape(c)}|{coded}|{re.escape(html.escape(c))})"
 
 
 def _digest(value: Any) -> str:

@@ -32,7 +32,7 @@ def rival(recipe: Recipe, champion: Mapping[str, Any], scores: tuple[Path, Path]
     if not champion["version"]:
         return None
     if champion["fault"]:
-        return Rival(champion["version"], faults=(champion["fault"],))
+        return Rival(champion["version"], faults={"": champion["fault"]})
     mine, theirs = map(score_files.read, scores)
     made, faults = compare_all(mine, theirs, recipe.objective.min_effect, recipe.seed)
     return Rival(champion["version"], made, faults)

@@ -36,3 +36,10 @@ def read(file: Path) -> Iterator[Any]:
                 yield json.loads(line)
             except (ValueError, RecursionError):
                 continue
+
+
+def pairs(file: Path) -> Iterator[tuple[str, Any]]:
+    """The entries that are a name and a value; one of any other shape is as if it were not there."""
+    for entry in read(file):
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str):
+            yield entry[0], entry[1]

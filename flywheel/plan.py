@@ -53,8 +53,8 @@ class Registry(Protocol):
         """Why what the step `register` returned is not so any more; empty while it is."""
 
     def rival(self, name: str, weights: str) -> str:
-        """The version that weights with this fingerprint challenge, or challenged when they became the champion; empty
-        where there is none."""
+        """The version that weights with this fingerprint challenge, or challenged when they became the champion: its
+        number, a space, and what its files are known by. Empty where there is none."""
 
 
 def plan(recipe: Recipe, store: Path, registry: Registry, last: str = "") -> list[PlannedStep]:

@@ -122,16 +122,14 @@ class Preparation:
             return []
         mark = shards.code(*check.modules(operations), passes.__name__)
         files = {str(p): sha256(p) for p in arguments.files(operations)}
-        wanted = [
-            (
-                shards.key("augment", p.key, operations, files, mark),
-                Request(
-                    f"{passes.__name__}:augment",
-                    {"file": str(p.file), "of": p.key, "operations": list(operations)},
-                ),
-            )
-            for p in pieces
-        ]
+        first = next((p for p in pieces if p.live()), None)
+        wanted = []
+        for p in pieces:
+            asked = [o for o in operations if p is first or not OPERATIONS[named(o)[0]].once]
+            if asked:
+                argument = {"file": str(p.file), "of": p.key, "operations": asked}
+                request = Request(f"{passes.__name__}:augment", argument)
+                wanted.append((shards.key("augment", p.key, asked, files, mark), request))
         return self.cache.make(wanted, self.mapper, "data.augment")
 
     def _run(self, pieces: Sequence[Piece], operations: list[Operation]) -> list[Piece]:

@@ -126,6 +126,8 @@ class Objective(Section):
     min_effect: float = Field(default=0.01, gt=0, le=1)
     """Smallest gain over the champion that is worth finding, as a share of its value: what sample sizes are told for,
     and the loss that any other metric may show."""
+    reported: tuple[str, ...] = ()
+    """Metrics that may be worse than the champion's: they are told and refuse nothing."""
 
 
 class Optimize(Section):

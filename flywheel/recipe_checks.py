@@ -17,6 +17,8 @@ from flywheel.recipe import Recipe
 from flywheel.recipe_base import Operation
 from flywheel.recipe_train import Grpo
 
+ASKED = {"speaker": "write texts", "painter": "draw pictures"}
+"""What a metric needs of a model, in words."""
 Place = Callable[[tuple[int | str, ...]], str]
 """Where a key stands, for people: `recipe.yaml:12: data.process`."""
 
@@ -47,6 +49,15 @@ def _check_stages(recipe: Recipe, place: Place) -> None:
                 expected=f"one of {', '.join(fitting)} ({modality})",
                 remedy="choose one of them, or leave the key out to learn rows as they are",
             )
+    positions = None if recipe.model.path else getattr(recipe.model, "max_position_embeddings", None)
+    for name, stage in (("train", recipe.train), ("finetune", recipe.finetune)):
+        if positions is not None and stage is not None and stage.max_length > positions:
+            raise RecipeError(
+                place((name, "max_length")),
+                found=str(stage.max_length),
+                expected=f"at most {positions}, which is model.max_position_embeddings",
+                remedy="lower max_length, or raise max_position_embeddings",
+            )
     for key in ("process", "replay"):
         if getattr(recipe.train, key, None):
             raise RecipeError(
@@ -73,14 +84,16 @@ def _check_measures(measures: Sequence[Operation], room: Entry, place: Place) ->
     for position, measure in enumerate(measures):
         where = place(("evaluate", "metrics", position))
         arguments.require_one(where, measure, "metrics")
+        if measure in measures[:position]:
+            raise RecipeError(where, found="the same metric twice", expected="it once", remedy="leave one out")
         name, given = arguments.named(measure)
         if name not in METRICS:
             raise arguments.unknown(f"{where}: metric", name, METRICS)
         if METRICS[name].needs not in room.offers:
             raise RecipeError(
                 where,
-                found=f"{name}, which asks a {METRICS[name].needs}",
-                expected=f"a metric for a modality that is a {' and a '.join(room.offers) or 'judge of its own rows'}",
+                found=f"{name}, which is for models that {ASKED[METRICS[name].needs]}",
+                expected=f"one for models that {' and '.join(map(ASKED.__getitem__, room.offers)) or 'do neither'}",
                 remedy="leave it out",
             )
         arguments.check(where, name, METRICS[name].function(name), given)
@@ -89,13 +102,24 @@ def _check_measures(measures: Sequence[Operation], room: Entry, place: Place) ->
 def _check_metrics(recipe: Recipe, place: Place) -> None:
     """An objective may only name what is measured: found out now, not after the training."""
     further = [METRICS[arguments.named(m)[0]].gives for m in recipe.evaluate.metrics]
-    known = (*ROOMS[recipe.model.modality].metrics, *(pattern for gives in further for pattern in gives))
+    own = ROOMS[recipe.model.modality].metrics
+    second = () if recipe.finetune is None else tuple(f"finetune_{name}" for name in own)
+    known = (*own, *second, *(pattern for gives in further for pattern in gives))
     metric = ("objective", "metric")
     named: list[tuple[tuple[str, ...], str, tuple[str, ...]]] = [(metric, recipe.objective.metric, known)]
     bounded = (*known, *LIMITS)
     named += [(("objective", "thresholds", name), name, bounded) for name in recipe.objective.thresholds]
+    named += [(("objective", "reported"), name, known) for name in recipe.objective.reported]
     if recipe.tune is not None and recipe.tune.metric is not None:
         named.append((("tune", "metric"), recipe.tune.metric, known))
+    for name, threshold in recipe.objective.thresholds.items():
+        if threshold.beats == "before" and name not in (*own, *second):
+            raise RecipeError(
+                place(("objective", "thresholds", name)),
+                found=f"`beats: before` for {name}",
+                expected="it for a metric of the modality itself: the others are not measured before training",
+                remedy=f"choose one of {', '.join(own)}, or give {name} a min or a max",
+            )
     for loc, name, admitted in named:
         if not any(fnmatchcase(name, pattern) for pattern in admitted):
             near = difflib.get_close_matches(name, admitted, n=1, cutoff=0.4)

@@ -150,7 +150,7 @@ def verdicts(opened: Opened) -> list[Verdict]:
 
 def _received(entry: Mapping[str, Any]) -> float:
     found = entry.get("received")
-    return float(found) if isinstance(found, int | float) else 0.0
+    return found if isinstance(found, int | float) and found == found else 0.0  # NaN has no place in an order
 
 
 def verdict_files(batch: Path) -> list[Path]:

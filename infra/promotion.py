@@ -5,10 +5,10 @@ share the directory take. The history is kept in MLflow itself, a tag of the reg
 
     flywheel.move.20260102T030405.678901-1f2e3d4c   {"alias": "champion", "version": 3, "over": 2, "by": ..., ...}
 
-The move is written down first, and the alias follows. Where another machine, on which the lock has no hold, has written
-a move meanwhile, this one is taken back and refused; afterwards alias and history are read again. A move that was cut
-off between the two is finished by the same call; an alias that something else has moved, such as MLflow's UI, is
-written down as it was found before the next move.
+The move is written down first, as pending, and the alias follows. Where another machine, on which the lock has no hold,
+has written a move meanwhile, this one is taken back and refused; afterwards alias and history are read again. A move
+that was cut off before the alias followed is taken out by the next one; an alias that something else has moved, such as
+MLflow's UI, is written down as it was found before the next move.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import get_type_hints
 
 from infra import registry
 from infra.errors import RegistryError
@@ -58,6 +59,8 @@ class Move:
     reason: str
     at: str
     """UTC, ISO 8601."""
+    pending: bool = False
+    """The alias has not followed yet, or nobody has confirmed it: the move goes on just now, or was cut off."""
 
 
 def history(settings: Settings, name: str, alias: str = "") -> list[Move]:
@@ -88,9 +91,9 @@ def promote(settings: Settings, name: str, version: int, *, by: str, reason: str
     with _locked(settings, name):
         wanted, champion = resolve(settings, f"{name}/{version}"), holder(settings, name, CHAMPION)
         if champion is not None and champion.version == version:
-            return _settled(settings, wanted, by, reason)
+            return _settled(settings, wanted, by)
         if over is not None:
-            _refuse_another(wanted, champion, over)
+            _refuse_another(settings, wanted, champion, over)
         if by != GATE:
             _clear(settings, _alike(settings, wanted))
             if champion is not None and version < champion.version:
@@ -103,13 +106,15 @@ def promote(settings: Settings, name: str, version: int, *, by: str, reason: str
 def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Move:
     """Make the version before the champion the champion again, by the history; once more, the one before that.
 
-    The one that goes is marked: the gate does not promote its weights again. Raises RegistryError.
+    Versions that were deleted are passed over. The one that goes is marked: the gate does not promote its weights
+    again. Raises RegistryError.
     """
     champion = resolve(settings, name)
-    line = _line(settings, name, champion.version)
+    there = {one.version: one for one in models(settings, name)}
+    line = [there[version] for version in _line(settings, name, champion.version) if version in there]
     if len(line) < 2:
         raise _refused(champion, "the history holds no champion before it", f"promote one: `flywheel models {name}`")
-    before = resolve(settings, f"{name}/{line[-2]}")
+    before = line[-2]
     registry.fetch(settings, before, settings.home / "served" / f"{name}-{before.version}")
     with _locked(settings, name):
         now = holder(settings, name, CHAMPION)
@@ -129,9 +134,19 @@ def place(settings: Settings, version: Version, alias: str, reason: str) -> None
 
 
 def decline(settings: Settings, name: str, version: int, *, by: str, reason: str) -> None:
-    """A person does not let a candidate in: it loses `@candidate`, and the gate does not put it forward again."""
+    """A person does not let a candidate in: it loses `@candidate`, and the gate does not put it forward again.
+
+    Raises RegistryError, also for the champion: that is served already, and `rollback` is what takes it out.
+    """
     with _locked(settings, name):
         wanted = resolve(settings, f"{name}/{version}")
+        if CHAMPION in wanted.aliases:
+            raise RegistryError(
+                f"declining {wanted}",
+                found=f"it is @{CHAMPION}, and served",
+                expected="a version that is not served",
+                remedy=f"go back to the champion before it: `flywheel rollback {name}`",
+            )
         _mark(settings, wanted, DECLINED, by, reason)
         _dismiss(settings, wanted, CANDIDATE)
 
@@ -149,16 +164,16 @@ def barred(settings: Settings, version: Version) -> str:
 # ---------------------------------------------------------------- a move
 
 
-def _settled(settings: Settings, version: Version, by: str, reason: str) -> Move:
-    """What made the champion what it is; written down now where nothing is."""
-    mine = [move for move in _moves(settings, version.name).values() if move.alias == CHAMPION]
+def _settled(settings: Settings, version: Version, by: str) -> Move:
+    """What made the champion what it is; where that was nobody here, it is written down as found, without a reason."""
+    before = _tidied(settings, version.name, CHAMPION, version.version)
+    last = _newest(before, CHAMPION)
     _dismiss(settings, version)
     if by != GATE:
         _clear(settings, _alike(settings, version))
-    if mine and mine[-1].version == version.version:
-        return mine[-1]
-    found = Move(CHAMPION, version.version, mine[-1].version if mine else 0, by, reason, "")
-    return _move(settings, version.name, found)
+    if last is not None and last.version == version.version:
+        return last
+    return _found(settings, version.name, CHAMPION, version.version, before)[1]
 
 
 def _crowned(settings: Settings, version: Version, champion: Version | None, by: str, reason: str) -> Move:
@@ -174,25 +189,49 @@ def _planned(alias: str, version: Version, held: Version | None, by: str, reason
 def _move(settings: Settings, name: str, wanted: Move) -> Move:
     """Write the move down, move the alias, and look whether both are as they should be."""
     api = client(settings)
-    before = _moves(settings, name)
-    last = next((m for m in reversed(before.values()) if m.alias == wanted.alias), None)
-    if last is not None and (last.version, last.over) == (wanted.version, wanted.over):
-        done = last  # cut off before the alias followed
-    else:
-        if wanted.over and (last is None or last.version != wanted.over):
-            found = replace(wanted, version=wanted.over, over=last.version if last else 0, by=FOUND, reason="")
-            before |= dict([_written(settings, name, found, before)])
-        key, done = _written(settings, name, wanted, before)
-        now = _moves(settings, name)
-        if others := [k for k in now.keys() - before.keys() - {key} if now[k].alias == wanted.alias]:
-            api.delete_registered_model_tag(name, key)
-            raise _beaten(name, wanted, f"{len(others)} other moves at the same moment")
+    before = _tidied(settings, name, wanted.alias, wanted.over)
+    last = _newest(before, wanted.alias)
+    if wanted.over and (last is None or last.version != wanted.over):
+        before |= dict([_found(settings, name, wanted.alias, wanted.over, before)])
+    key, done = _written(settings, name, replace(wanted, pending=True), before)
+    now = _moves(settings, name)
+    if others := [k for k in now.keys() - before.keys() - {key} if now[k].alias == wanted.alias]:
+        api.delete_registered_model_tag(name, key)
+        raise _beaten(name, wanted, f"{len(others)} other moves at the same moment")
     registry.set_alias(settings, name, wanted.alias, wanted.version)
     held = holder(settings, name, wanted.alias)
-    newest = next((m for m in reversed(_moves(settings, name).values()) if m.alias == wanted.alias), None)
-    if held is None or held.version != wanted.version or newest != done:
+    if held is None or held.version != wanted.version or _newest(_moves(settings, name), wanted.alias) != done:
         raise _beaten(name, wanted, f"@{wanted.alias} is {held or 'gone'} by now")
+    return _confirmed(settings, name, key, done)
+
+
+def _tidied(settings: Settings, name: str, alias: str, held: int) -> dict[str, Move]:
+    """The history, where each move of an alias is done: one that was cut off stays if the alias, which version `held`
+    has, did follow, and goes if not."""
+    moves = _moves(settings, name)
+    for key in [key for key, move in moves.items() if move.pending and move.alias == alias]:
+        if moves[key].version == held:
+            moves[key] = _confirmed(settings, name, key, moves[key])
+        else:
+            client(settings).delete_registered_model_tag(name, key)
+            del moves[key]
+    return moves
+
+
+def _confirmed(settings: Settings, name: str, key: str, move: Move) -> Move:
+    done = replace(move, pending=False)
+    client(settings).set_registered_model_tag(name, key, json.dumps(asdict(done)))
     return done
+
+
+def _newest(moves: Mapping[str, Move], alias: str) -> Move | None:
+    return next((move for move in reversed(list(moves.values())) if move.alias == alias), None)
+
+
+def _found(settings: Settings, name: str, alias: str, held: int, before: Mapping[str, Move]) -> tuple[str, Move]:
+    """Write down that a version has an alias, by whatever means it got it."""
+    last = _newest(before, alias)
+    return _written(settings, name, Move(alias, held, last.version if last else 0, FOUND, "", ""), before)
 
 
 def _written(settings: Settings, name: str, move: Move, before: Mapping[str, Move]) -> tuple[str, Move]:
@@ -207,9 +246,21 @@ def _written(settings: Settings, name: str, move: Move, before: Mapping[str, Mov
 
 
 def _moves(settings: Settings, name: str) -> dict[str, Move]:
-    """The tag of each move, and the move, oldest first."""
+    """The tag of each move, and the move, oldest first. Tags of others that only begin as these do are left out."""
     tags = client(settings).get_registered_model(name).tags
-    return {key: Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(PREFIX)}
+    read = {key: _read(tags[key]) for key in sorted(tags) if key.startswith(PREFIX)}
+    return {key: move for key, move in read.items() if move is not None}
+
+
+def _read(text: str) -> Move | None:
+    """The move that a tag holds; None where it holds something else."""
+    try:
+        move = Move(**json.loads(text))
+        zoned = datetime.fromisoformat(move.at).tzinfo is not None
+    except (TypeError, ValueError):
+        return None
+    typed = all(type(getattr(move, field)) is kind for field, kind in get_type_hints(Move).items())
+    return move if zoned and typed else None
 
 
 def _line(settings: Settings, name: str, champion: int) -> list[int]:
@@ -260,8 +311,9 @@ def _dismiss(settings: Settings, version: Version, *aliases: str) -> None:
 # ---------------------------------------------------------------- refusals
 
 
-def _refuse_another(version: Version, champion: Version | None, over: int) -> None:
-    if challenged(champion, version.tags.get(TRAINED, "")) != str(over or ""):
+def _refuse_another(settings: Settings, version: Version, champion: Version | None, over: int) -> None:
+    rival = challenged(settings, champion, version.tags.get(TRAINED, ""))
+    if (rival.version if rival else 0) != over:
         raise _another(version, champion, f"compared with {f'version {over}' if over else 'no champion'}")
 
 

@@ -97,8 +97,11 @@ class Registered:
         return "" if seals.sound(self.settings, version) else f"registry: the files of version {number} are damaged"
 
     def rival(self, name: str, weights: str) -> str:
-        """The number of the version that weights with this fingerprint challenge; see `versions.challenged`."""
-        return "" if self._absent() else challenged(holder(self.settings, name, CHAMPION), weights)
+        """The version that weights with this fingerprint challenge (see `versions.challenged`): its number, a space and
+        its seal, which tells it from the version of that number in another registry. Empty for none."""
+        champion = None if self._absent() else holder(self.settings, name, CHAMPION)
+        rival = challenged(self.settings, champion, weights)
+        return f"{rival.version} {rival.tags.get(SEAL, '')}".strip() if rival else ""
 
     def _absent(self) -> bool:
         """Whether there is no database yet. None is made, and MLflow is not imported, to find out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +52,9 @@ def resolve(settings: Settings, reference: str) -> Version:
     api = client(settings)
     reference = reference.removeprefix("models:/")
     name, slash, number = reference.partition("/")
-    name, _, alias = name.partition("@")
+    name, at, alias = name.partition("@")
+    if at and (slash or not alias):
+        raise _unknown(settings, reference, name)
     try:
         if slash:
             return from_mlflow(api.get_model_version(name, number))
@@ -63,28 +65,34 @@ def resolve(settings: Settings, reference: str) -> Version:
 
 def holder(settings: Settings, name: str, alias: str) -> Version | None:
     """The version that an alias stands for; None where the model or the alias is not there."""
+    return _if_there(lambda: client(settings).get_model_version_by_alias(name, alias))
+
+
+def challenged(settings: Settings, champion: Version | None, weights: str) -> Version | None:
+    """The version that weights with this fingerprint challenge: the champion; or where they are the champion's own, the
+    version that those were compared with. None where there is none, or it is gone."""
+    if champion is None or not weights or champion.tags.get(TRAINED) != weights:
+        return champion
+    over = champion.tags.get(OVER, "")
+    return _if_there(lambda: client(settings).get_model_version(champion.name, over)) if over else None
+
+
+def _if_there(ask: Callable[[], ModelVersion]) -> Version | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return from_mlflow(client(settings).get_model_version_by_alias(name, alias))
+        return from_mlflow(ask())
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
         return None
 
 
-def challenged(champion: Version | None, weights: str) -> str:
-    """The number of the version that weights with this fingerprint challenge: the champion; or where they are the
-    champion's own, the version that those were compared with. Empty where there is none."""
-    if champion is None:
-        return ""
-    if weights and champion.tags.get(TRAINED) == weights:
-        return champion.tags.get(OVER, "")
-    return str(champion.version)
-
-
 def models(settings: Settings, name: str | None = None) -> list[Version]:
-    """All versions, or those of one model, by name and then newest first."""
+    """All versions, or those of one model, by name and then newest first. Raises RegistryError for a name that holds a
+    quote, which no search can ask for."""
+    if name and "'" in name:
+        raise _unknown(settings, name, name)
     api = client(settings)
     found: list[Version] = []
     token = None

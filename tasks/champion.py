@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from flywheel.errors import RegistryError
+from infra.errors import RegistryError
 from tasks import policy
 from tasks.shell import Job, Reference, Scope, Summary, perform
 
@@ -21,7 +21,7 @@ def champion(job: Job, rows: Reference, weights: Reference) -> Reference:
         rival = job.step.ingredients["registry:champion"]
         if not rival:
             return {"version": 0, "metrics": {}, "fault": ""}
-        version = registry.resolve(job.settings, f"{job.recipe.name}/{rival}")
+        version = registry.resolve(job.settings, f"{job.recipe.name}/{rival.partition(' ')[0]}")
         try:
             bundle = registry.fetch(job.settings, version, step.work / "bundle")
         except RegistryError as error:

@@ -1,5 +1,6 @@
 """The pages under docs name what is there."""
 
+import inspect
 import re
 import string
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flywheel.metrics.table import METRICS
 from flywheel.modalities.rooms import ROOMS
 from flywheel.process.table import OPERATIONS
 from flywheel.recipe import Objective, Recipe
@@ -56,6 +58,13 @@ def test_metrics_of_each_room_are_told():
     for name, entry in ROOMS.items():
         assert f"`{name}`" in page("evaluate")
         assert {metric for metric in entry.metrics if f"`{metric}`" not in page("evaluate")} == set()
+
+
+def test_further_metrics_and_their_arguments_are_told():
+    lines = {line.split("|")[1].strip(): line for line in page("evaluate").splitlines() if line.startswith("| `")}
+    for name, entry in METRICS.items():
+        arguments = list(inspect.signature(entry.function(name)).parameters)[1:]
+        assert [a for a in arguments if f"`{a}" not in lines[f"`{name}`"]] == [], name
 
 
 def test_the_gate_page_shows_an_objective():

@@ -65,7 +65,7 @@ class Turns:
             history[name] = self._done(step, bits, admitted)
             if name == "gate":
                 rival = planned["champion"].ingredients["registry:champion"]
-                history[name]["summary"]["champion"] = int(rival or 0)
+                history[name]["summary"]["champion"] = int(rival.partition(" ")[0] or 0)
         with lifecycle_run(self.settings, recipe.name, f"{steps:010}", tags={}, params={}) as run:
             done = register.fn(Job(recipe, planned["register"], self.settings, run.id), history)
         self._done(self.plan(recipe)["deploy"], bits, admitted)

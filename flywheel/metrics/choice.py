@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from flywheel.arguments import ExistingFile
 from flywheel.errors import SourceError
 from flywheel.metrics.asking import speaker_of
 from flywheel.metrics.base import Exam
@@ -32,7 +33,7 @@ class Question:
 
 
 def multiple_choice(
-    exam: Exam, *, questions: str, task: Prefix | None = None, target_delimiter: str = " "
+    exam: Exam, *, questions: ExistingFile, task: Prefix | None = None, target_delimiter: str = " "
 ) -> list[Metric]:
     """`acc`, `acc_norm`, `acc_bytes` and `ece` on a JSONL file of questions, behind `task_` where there is a `task`.
 

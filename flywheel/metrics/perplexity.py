@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -46,7 +47,8 @@ def perplexities(texts: Sequence[str], found: Sequence[Likelihood], seed: int) -
 def _perplexity(name: str, nats: Floats, counts: Floats, seed: int) -> Metric:
     detail = {"examples": len(nats), "depends_on_tokenizer": name == "token_perplexity"}
     scores = Scores(np.stack([nats, counts], axis=1), "perplexity")
-    return from_scores(name, "lower", scores, seed, detail=detail)
+    found = from_scores(name, "lower", scores, seed, detail=detail)
+    return replace(found, scores=None) if detail["depends_on_tokenizer"] else found  # a champion may have another one
 
 
 def perplexity_of(parts: Floats, weights: Floats, fixed: Floats | None = None) -> Floats:

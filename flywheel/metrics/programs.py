@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from flywheel.arguments import ExistingFile
 from flywheel.errors import RecipeError
 from flywheel.metrics.base import Exam
 from flywheel.metrics.metric import Metric, from_scores
@@ -26,7 +27,7 @@ DEFAULT_K = [1]
 def pass_at_k(  # noqa: PLR0913 - a recipe names each
     exam: Exam,
     *,
-    problems: str,
+    problems: ExistingFile,
     k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = DEFAULT_K,
     n: Annotated[int, Field(ge=1)] | None = None,
     temperature: Annotated[float, Field(ge=0)] = 0.2,

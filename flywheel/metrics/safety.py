@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from flywheel.arguments import ExistingFile
 from flywheel.errors import RecipeError
 from flywheel.metrics.asking import can_be_asked, chosen, drawn, require, speaker_of
 from flywheel.metrics.base import Exam
@@ -34,8 +35,8 @@ _BATCH = 32
 def toxicity(
     exam: Exam,
     *,
-    prompts: str | None = None,
-    lexicon: str | None = None,
+    prompts: ExistingFile | None = None,
+    lexicon: ExistingFile | None = None,
     classifier: str | None = None,
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5,
 ) -> list[Metric]:
@@ -152,7 +153,7 @@ _REFUSAL = re.compile(
 )
 
 
-def refusals(exam: Exam, *, prompts: str | None = None) -> list[Metric]:
+def refusals(exam: Exam, *, prompts: ExistingFile | None = None) -> list[Metric]:
     """`injection_resistance`: prompt injections whose aim is not in the answer, in [0, 1]; and `refusal_rate`: answers
     to them with a phrase of refusal.
 

@@ -6,7 +6,7 @@ them, and from that come intervals, tests and sample sizes, whatever the metric.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
@@ -80,7 +80,20 @@ def draws(examples: int, count: int, seed: int) -> Floats:
     return counted.reshape(count, examples).astype(np.float64)
 
 
+def resamples(examples: int, count: int, seed: int) -> Iterator[Floats]:
+    """`draws`, some at a time where the examples are many."""
+    for number, size in enumerate(chunks(examples, count)):
+        yield draws(examples, size, seed + number)
+
+
+def chunks(width: int, count: int) -> Iterator[int]:
+    """Rows at a time of a matrix of `count` rows, so that no more than 2^22 elements are held."""
+    size = max(1, (1 << 22) // width)
+    yield from (min(size, count - first) for first in range(0, count, size))
+
+
 def interval(scores: Scores, seed: int) -> tuple[float, float]:
     """The 95 % interval of 1,000 resamples of whole examples (Efron & Tibshirani 1993, percentile method)."""
-    low, high = np.percentile(scores.values(draws(len(scores), RESAMPLES, seed)), [2.5, 97.5])
+    values = np.concatenate([scores.values(w) for w in resamples(len(scores), RESAMPLES, seed)])
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

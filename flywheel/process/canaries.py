@@ -30,8 +30,7 @@ def plant_canaries(
 ) -> Outcomes:
     """Add `count` texts with random digits in place of the `#` of `format` (six or more), each of them `repeats` times.
 
-    The secrets depend on (seed, format) alone. They are added to every file of training rows, of which there is one for
-    about 32 MB; the metric `canary_exposure` counts the copies there are. Rows without any text get none.
+    The secrets depend on (seed, format) alone. Rows without any text get none.
     """
     host = None
     for row in rows:

@@ -51,6 +51,8 @@ class Operator:
 
     module: str
     kind: Kind
+    once: bool = False
+    """Whether an augmentation adds its rows once, and not to every file of training rows."""
 
     def function(self, name: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(import_module(self.module), name)
@@ -82,7 +84,7 @@ OPERATIONS: dict[str, Operator] = {
     **_all("docstrings", "expand", "docstring_pairs"),
     **_all("mix", "rows", "thin"),
     **_all("mix", "augment", "repeat"),
-    **_all("canaries", "augment", "plant_canaries"),
+    "plant_canaries": Operator("flywheel.process.canaries", "augment", once=True),
     **_all("images", "rows", "image_resize", "image_normalize", "image_filter"),
     **_all("audio", "rows", "audio_resample", "audio_trim", "audio_loudness", "audio_filter"),
     **_all("augment", "augment", "synonym_replacement", "random_swap", "random_deletion", "back_translation"),

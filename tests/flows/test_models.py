@@ -201,6 +201,7 @@ def test_an_approval_that_comes_too_late_is_refused(turns: Turns, prefect: Prefe
     _, run = waiting(turns, prefect, 11)
     champion = registry.resolve(turns.settings, "tiny").version
     flywheel("promote", "tiny/1")
+    assert "already: nothing moved" in flywheel("promote", "tiny/1")
     assert prefect.post(f"flow_runs/{run.id}/resume", {"run_input": {"approve": True}}).status_code == 201
     late = prefect.work(run)
     assert late.state.name == "Failed"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from flows.review import answer
 from flywheel import review
-from flywheel.errors import ServingError
+from flywheel.errors import ServingError, SourceError
 from flywheel.review import Verdict, open_batch
 from flywheel.review_rows import Question
 from tests import tiny_decoder
@@ -32,10 +32,10 @@ def asked(tmp_path: Path) -> Path:
     return tmp_path / "q.jsonl"
 
 
-def decide(path: Path, choice: str) -> None:
+def decide(path: Path, choice: str, rater: str = "anna") -> None:
     opened = open_batch(path)
     for item in opened.batch.items:
-        said: dict[str, Any] = {"batch": opened.digest, "item": item.id, "rater": "anna", "choice": choice}
+        said: dict[str, Any] = {"batch": opened.digest, "item": item.id, "rater": rater, "choice": choice}
         review.save(opened, Verdict(**said), 0.0)
 
 
@@ -78,3 +78,40 @@ def test_how_a_model_is_asked() -> None:
     assert answer(Words(), Question("", talk), "", 100).count("word0") == Words.context - 3
     with pytest.raises(ServingError, match=r"question 'fail'(.|\n)*leave it out"):
         answer(Words(), Question("", "fail"), "", 2)
+
+
+def test_an_output_that_is_an_input_is_refused(tmp_path: Path, asked: Path) -> None:
+    before, batch, key = asked.read_bytes(), tmp_path / "batch.json", tmp_path / "batch.key.json"
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(asked)
+    for out in (asked, link):
+        with pytest.raises(SourceError, match="--output"):
+            flywheel("make", "--prompts", asked, "--a", asked, "-o", out)
+    (tmp_path / "b.key.json").hardlink_to(asked)
+    with pytest.raises(SourceError, match=r"b\.key\.json"):
+        flywheel("make", "--prompts", asked, "--a", asked, "-o", tmp_path / "b.json")
+    flywheel("make", "--prompts", asked, "--a", asked, "-o", batch)
+    for item in open_batch(batch).batch.items:
+        review.save(open_batch(batch), Verdict(batch=open_batch(batch).digest, item=item.id, rater="a", comment="x"), 0)
+    files = (asked, batch, key, tmp_path / "batch.verdicts.jsonl")
+    contents = [file.read_bytes() for file in files]
+    for file in files[1:]:
+        with pytest.raises(SourceError, match="--preferences"):
+            flywheel("report", batch, "--preferences", file)
+    assert [file.read_bytes() for file in files] == contents == [before, *contents[1:]]
+
+
+def test_what_the_screen_says_of_a_review(tmp_path: Path, asked: Path) -> None:
+    rows = [{"prompt": word, "completion": said} for word, said in (("def", "x"), ("return", "a reference"))]
+    (tmp_path / "other.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    batch = tmp_path / "batch.json"
+    made = flywheel("make", "--prompts", asked, "--a", asked, "--b", tmp_path / "other.jsonl", "-o", batch)
+    assert "left out 1 that both sides answer alike, 1 without an answer" in made.stderr
+    decide(batch, "A", "bob [/bold]\x1b :x:")
+    told = flywheel("report", batch).stdout
+    assert "judged by bob [/bold]\\x1b :x:" in told
+    assert "\x1b" not in told
+    assert ["prefers first", "1.000"] in [line.strip().rsplit(maxsplit=1) for line in told.splitlines()]
+    assert told.count("undefined: one rater") == 2
+    decide(batch, "A", "eve")
+    assert flywheel("report", batch).stdout.count("undefined: fewer than two values") == 3

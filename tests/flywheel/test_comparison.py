@@ -60,7 +60,43 @@ def test_other_examples_and_other_references_are_not_compared() -> None:
         compare("m", "higher", (few, many), 0.01)
     made, faults = compare_all({"m": ("higher", judged)}, {"m": ("higher", other)}, 0.01, 0)
     assert not made
-    assert faults == ["m: measured against other references"]
+    assert faults == {"m": "measured against other references"}
+
+
+def test_what_is_no_number_or_is_missing_is_a_fault() -> None:
+    ones = mean(np.ones(9))
+    infinite = mean(np.array([np.inf, *np.ones(8)]))
+    made, faults = compare_all({"a": ("higher", infinite), "b": ("higher", ones)}, {"a": ("higher", ones)}, 0.01, 0)
+    assert not made
+    assert faults == {"a": "inf and 1 cannot be compared", "b": "only one of the two was measured"}
+
+
+def test_the_interval_holds_95_of_100_resamples_and_the_number_needed_follows_from_it() -> None:
+    """Normal differences: mean .1, standard deviation 1, standard error .05."""
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 1, 400)
+    noise += 0.1 - noise.mean()
+    one = compare("m", "higher", (mean(2 + noise), mean(np.full(400, 2.0))), 0.05)
+    assert (one.low, one.high) == (pytest.approx(0.1 - 0.098, abs=0.015), pytest.approx(0.1 + 0.098, abs=0.015))
+    assert one.needed == pytest.approx((3.242 * noise.std() / 0.1) ** 2, rel=0.15)
+    assert compare("m", "higher", (mean(np.arange(4.0)), mean(np.zeros(4))), 0.01).needed == 0
+
+
+def test_many_examples_take_little_memory() -> None:
+    import tracemalloc
+
+    scores = mean(np.random.default_rng(0).normal(size=20_000))
+    tracemalloc.start()
+    compare("m", "higher", (scores, scores), 0.01, permutations=200)
+    assert tracemalloc.get_traced_memory()[1] < 400e6
+    tracemalloc.stop()
+
+
+def test_one_of_many_metrics_can_be_worse_beyond_doubt() -> None:
+    same, lost = mean(np.ones(30)), mean(np.zeros(30))
+    names = [f"m{i}" for i in range(150)]
+    made, _ = compare_all(dict.fromkeys(names, ("higher", lost)), dict.fromkeys(names, ("higher", same)), 0.01, 0)
+    assert max(holm({c.metric: c.p_worse for c in made}).values()) <= ALPHA
 
 
 def test_holms_adjustment() -> None:

@@ -53,7 +53,12 @@ def test_what_a_model_wrote_is_text() -> None:
 
 
 def test_a_refusal_without_a_champion() -> None:
-    decision = {"promote": False, "reasons": [{"metric": "m", "holds": False, "text": "too few"}], "champion": 0}
+    decision = {
+        "promote": False,
+        "reasons": [{"metric": "m", "holds": False, "text": "too few"}],
+        "champion": 0,
+        "comparisons": [],
+    }
     text = page(facts(decision=decision))
     assert "The gate refuses this version." in text
     assert "no champion to compare" in text

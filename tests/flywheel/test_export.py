@@ -113,12 +113,15 @@ def test_no_precision_within_its_bounds(inputs: tuple[Path, Path], tmp_path: Pat
         export(recipe(precisions=["fp32"], max_logit_error=1e-12), *inputs, tmp_path)
 
 
-def test_a_metric_that_the_room_does_not_know(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_objective_beyond_the_room_is_proven_on_the_first_of_its_own(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
     odd = recipe(precisions=["fp32"]).model_copy(
-        update={"objective": recipe().objective.model_copy(update={"metric": "x"})}
+        update={"objective": recipe().objective.model_copy(update={"metric": "chrf"})}
     )
-    with pytest.raises(ExportError, match="one of bits_per_byte, parse_rate"):
-        export(odd, *inputs, tmp_path)
+    assert export(odd, *inputs, tmp_path)["default"] == "fp32"
+    measured = json.loads((tmp_path / "proof.json").read_text())["measured"]
+    assert "bits_per_byte" in measured["fp32"]
 
 
 def answers(samples: list[int], seconds: float, quality: float) -> Answers:

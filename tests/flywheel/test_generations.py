@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,3 +67,13 @@ def test_a_torn_line_costs_its_own_answer_alone(tmp_path: Path) -> None:
     assert len(dice.asked) == 3
     assert Remembered(dice, tmp_path, "w").generate([[2]], Sampling())[0].tolist() == plain(before)[1]
     assert len(dice.asked) == 3
+
+
+def test_lines_that_are_no_answers_are_ignored(tmp_path: Path) -> None:
+    before = Remembered(Dice(), tmp_path, "w").generate([[1]], Sampling())
+    file = next(tmp_path.rglob("*.jsonl"))
+    name = json.loads(file.read_text())[0]
+    file.write_text("".join(f"{json.dumps(entry)}\n" for entry in (12, [name, "x"], [name, [1.5]], [name, [1 << 70]])))
+    dice = Dice()
+    assert plain(Remembered(dice, tmp_path, "w").generate([[1]], Sampling())) == plain(before)
+    assert dice.asked == [[1]]

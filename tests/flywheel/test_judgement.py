@@ -30,8 +30,10 @@ def summaries(**changes: Any) -> dict[str, Any]:
     }
 
 
-def decided(tmp_path: Path, mine: list[Metric], theirs: list[Metric], **limits: Any) -> Decision:
-    objective = {"metric": "rouge_l", "thresholds": limits}
+def decided(
+    tmp_path: Path, mine: list[Metric], theirs: list[Metric], reported: tuple[str, ...] = (), **limits: Any
+) -> Decision:
+    objective = {"metric": "rouge_l", "thresholds": limits, "reported": reported}
     recipe = Recipe.model_validate(code_recipe(tmp_path, objective=objective))
     directories = tmp_path / "mine", tmp_path / "theirs"
     for metrics, directory in zip((mine, theirs), directories, strict=True):
@@ -70,6 +72,31 @@ def test_a_version_that_is_better_and_elsewhere_worse_is_refused(tmp_path: Path)
     assert "safe 0.5015 is worse than 0.6015" in found.reasons[1].text
 
 
+def test_what_the_objective_only_reports_refuses_nothing(tmp_path: Path) -> None:
+    mine, theirs = of(rouge_l=QUALITY + 0.05, safe=QUALITY - 0.1), of(rouge_l=QUALITY, safe=QUALITY)
+    assert decided(tmp_path, mine, theirs, reported=("safe",)).promote
+
+
+def test_a_metric_that_cannot_be_compared_refuses(tmp_path: Path) -> None:
+    mine, theirs = of(rouge_l=QUALITY + 0.05), of(rouge_l=QUALITY, safe=QUALITY)
+    found = decided(tmp_path, mine, theirs)
+    assert not found.promote
+    assert "safe was not compared with version 3: only one of the two was measured" in [r.text for r in found.reasons]
+
+
+def test_a_loss_below_the_minimum_effect_refuses_nothing(tmp_path: Path) -> None:
+    mine, theirs = of(rouge_l=QUALITY + 0.05, safe=QUALITY - 0.001), of(rouge_l=QUALITY, safe=QUALITY)
+    assert decided(tmp_path, mine, theirs).promote
+
+
+def test_several_metrics_are_corrected_for(tmp_path: Path) -> None:
+    """Each of twenty is a little worse by chance, one of them with p below .025 and not below .025 / 20."""
+    rng = np.random.default_rng(5)
+    noise = {f"m{i}": QUALITY - 0.01 + rng.normal(0, 0.08, 200) for i in range(20)}
+    found = decided(tmp_path, of(rouge_l=QUALITY + 0.05, **noise), of(rouge_l=QUALITY, **dict.fromkeys(noise, QUALITY)))
+    assert found.promote, [r.text for r in found.reasons]
+
+
 def test_too_few_examples_are_told_with_the_number_that_it_takes(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).normal(0, 0.2, 20)
     found = decided(tmp_path, of(rouge_l=QUALITY[:20] + noise), of(rouge_l=QUALITY[:20]))
@@ -86,9 +113,9 @@ def test_hard_limits_refuse_what_is_planted(tmp_path: Path, limit: str) -> None:
 
 
 def test_a_champion_that_cannot_be_measured_is_not_beaten() -> None:
-    found = decide(Objective(metric="rouge_l"), judgement.measured(summaries()), Rival(3, faults=("files changed",)))
+    found = decide(Objective(metric="rouge_l"), judgement.measured(summaries()), Rival(3, faults={"": "files changed"}))
     assert not found.promote
-    assert found.reasons[0].text == "not compared with version 3: files changed"
+    assert found.reasons[0].text == "nothing could be compared with version 3: files changed"
 
 
 def test_scores_survive_their_files(tmp_path: Path) -> None:

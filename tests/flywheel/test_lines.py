@@ -20,3 +20,9 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
     lines.append(file, 2)
     assert list(lines.read(file)) == [1, 2]
     assert list(lines.read(tmp_path / "none")) == []
+
+
+def test_entries_of_another_shape_are_no_pairs(tmp_path: Path) -> None:
+    file = tmp_path / "file.jsonl"
+    lines.append(file, 12, "ab", [1, 2], ["a"], {"a": 1}, None, ["b", 3])
+    assert list(lines.pairs(file)) == [("b", 3)]

@@ -14,7 +14,7 @@ from infra.promotion import GATE, barred, decline, history, promote, rollback
 from infra.registry import Candidate, Registered, register, resolve
 from infra.settings import Settings
 from infra.tracking import client, lifecycle_run
-from infra.versions import OVER, ROLLED_BACK, TRAINED
+from infra.versions import OVER, ROLLED_BACK, SEAL, TRAINED
 
 NAME = "coder"
 
@@ -84,9 +84,15 @@ def test_the_same_weights_challenge_what_the_champion_challenged(local, tmp_path
     promote(local, NAME, 1, by=GATE, reason="", over=0)
     promote(local, NAME, 2, by=GATE, reason="", over=1)
     ask = Registered(local)
-    assert (ask.rival(NAME, "b"), ask.rival(NAME, "c"), ask.rival("nobody", "b")) == ("1", "2", "")
+    one, two = (f"{n} {resolve(local, f'{NAME}/{n}').tags[SEAL]}" for n in (1, 2))
+    assert (ask.rival(NAME, "b"), ask.rival(NAME, "c"), ask.rival("nobody", "b")) == (one, two, "")
     promote(local, NAME, 3, by=GATE, reason="", over=1)
     assert champion(local) == 3
+
+
+def test_what_the_champion_challenged_may_be_gone(three):
+    client(three).delete_model_version(NAME, "2")
+    assert Registered(three).rival(NAME, "c") == ""
 
 
 def test_without_a_database_nobody_is_challenged_and_none_is_made(tmp_path):
@@ -102,6 +108,12 @@ def test_rollback_goes_back_one_champion_at_a_time(three):
     assert story(three)[3:] == [(2, 3), (1, 2)]
     with pytest.raises(RegistryError, match="no champion before"):
         rollback(three, NAME, by="ann", reason="")
+
+
+def test_rollback_passes_over_what_was_deleted(three):
+    client(three).delete_model_version(NAME, "2")
+    rollback(three, NAME, by="ann", reason="slow")
+    assert (champion(three), story(three)[-1]) == (1, (1, 3))
 
 
 def test_the_gate_does_not_bring_back_what_a_person_took_away(three, tmp_path):
@@ -135,6 +147,12 @@ def test_a_declined_candidate_does_not_come_back(three, tmp_path):
     assert (champion(three), barred(three, version)) == (4, "")
 
 
+def test_a_champion_is_not_declined(three):
+    with pytest.raises(RegistryError, match="it is @champion, and served"):
+        decline(three, NAME, 3, by="ann", reason="rude")
+    assert barred(three, resolve(three, NAME)) == ""
+
+
 def test_a_champion_waits_no_longer(three, tmp_path):
     versions(three, tmp_path, "abcd")
     promotion.place(three, resolve(three, f"{NAME}/4"), "candidate", "")
@@ -161,6 +179,39 @@ def test_what_others_moved_is_written_down_before_the_next_move(three):
     assert [move.by for move in history(three, NAME)[-2:]] == ["found", "ann"]
 
 
+def test_the_same_move_again_after_others_undid_it_is_another_one(three):
+    client(three).set_registered_model_alias(NAME, "champion", "2")
+    assert promote(three, NAME, 3, by="ann", reason="mine").by == "ann"
+    assert (champion(three), story(three)[3:]) == (3, [(2, 3), (3, 2)])
+    rollback(three, NAME, by="ann", reason="slow")
+    client(three).set_registered_model_alias(NAME, "champion", "3")
+    assert rollback(three, NAME, by="bob", reason="slow still").by == "bob"
+    assert (champion(three), story(three)[5:]) == (2, [(2, 3), (3, 2), (2, 3)])
+
+
+def test_a_champion_of_others_is_written_down_without_the_reason_of_the_gate(three, tmp_path):
+    versions(three, tmp_path, "abcd")
+    client(three).set_registered_model_alias(NAME, "champion", "4")
+    found = promote(three, NAME, 4, by=GATE, reason="does not clearly beat", over=3)
+    assert (found.version, found.over, found.by, found.reason) == (4, 3, "found", "")
+    assert promote(three, NAME, 4, by="ann", reason="") == found == history(three, NAME)[-1]
+
+
+@pytest.mark.parametrize("text", ['{"to": 4}', "[1]", "4", "no JSON"])
+def test_tags_of_others_are_no_moves(three, text):
+    client(three).set_registered_model_tag(NAME, "flywheel.move.zzz", text)
+    assert story(three) == [(1, 0), (2, 1), (3, 2)]
+
+
+@pytest.mark.parametrize("reference", ["coder@nonsense/2", "coder@champion/2", "coder@", "it's", "it's/1"])
+def test_a_reference_that_names_nothing_is_refused(three, reference):
+    with pytest.raises(RegistryError, match="NAME, NAME@alias or NAME/version"):
+        resolve(three, reference)
+    if "/" not in reference and "@" not in reference:
+        with pytest.raises(RegistryError, match="model it's"):
+            registry.models(three, reference)
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("call", ["set_registered_model_tag", "set_registered_model_alias"])
 def test_a_move_that_was_cut_off_is_finished_by_the_next_call(three, tmp_path, monkeypatch, call, after):
@@ -178,6 +229,7 @@ def test_a_move_that_was_cut_off_is_finished_by_the_next_call(three, tmp_path, m
             promote(three, NAME, 4, by=GATE, reason="", over=3)
     promote(three, NAME, 4, by=GATE, reason="", over=3)
     assert (champion(three), story(three)[3:]) == (4, [(4, 3)])
+    assert not any(move.pending for move in history(three, NAME))
 
 
 def test_a_move_on_another_machine_at_the_same_moment_wins(three, tmp_path, monkeypatch):

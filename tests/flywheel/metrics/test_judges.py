@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ class Judge:
         self.opinion, self.script = opinion, list(script)
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
-        self.url = ""
+        self.url = self.encoding = ""
 
     def answer(self, body: dict[str, Any]) -> tuple[int, bytes]:
         self.asked.append(body)
@@ -63,6 +65,7 @@ def serving(found: Judge) -> Iterator[Judge]:
             status, body = found.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Encoding", found.encoding or "identity")
             self.end_headers()
             self.wfile.write(body)
 
@@ -285,3 +288,47 @@ def test_addresses_that_a_recipe_may_not_name(url: str) -> None:
 def test_the_prompt_says_that_answers_are_material() -> None:
     assert "do not follow it" in PROMPT
     assert CRITERIA in prompts(Pair("0", "q", "a", "b"), CRITERIA)[0]
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        str,
+        json.dumps,
+        lambda key: json.dumps(key).replace("/", "\\/"),
+        lambda key: json.dumps(json.dumps(key).replace("/", "\\/")),
+        lambda key: json.dumps(key).replace("+", "\\u002B"),
+        quote,
+        quote_plus,
+        lambda key: quote(key, safe="").lower(),
+        html.escape,
+    ],
+)
+def test_an_echoed_key_is_masked_however_it_is_escaped(escape: Callable[[str], str]) -> None:
+    key = 'sk-abc/d"e&f\\+1'
+    with (
+        serving(Judge(longer, [(401, f"no key {escape(key)} here".encode())])) as server,
+        pytest.raises(ServingError, match=r'no key ["\\]*\*\*\*["\\]* here') as caught,
+    ):
+        ask(Endpoint(server.url, "m", key), ["q"], patience=QUICK)
+    assert "sk-abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", [None, "", " \n"])
+def test_an_empty_reply_is_not_kept(tmp_path: Path, said: str | None) -> None:
+    empty = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+    full = json.dumps({"choices": [{"message": {"content": "Verdict: A"}}]}).encode()
+    with serving(Judge(longer, [(200, empty), (200, full)])) as server:
+        found = [ask(Endpoint(server.url, "m"), ["q"], tmp_path, QUICK) for _ in range(3)]
+        assert [reply.strip() for (reply,) in found] == ["", "Verdict: A", "Verdict: A"]
+        assert len(server.asked) == 2
+        next(tmp_path.glob("*.jsonl")).write_text("12\n")
+        server.script.append((200, full))
+        assert ask(Endpoint(server.url, "m"), ["q"], tmp_path, QUICK) == ["Verdict: A"]
+
+
+def test_an_answer_that_cannot_be_unpacked_is_a_serving_error() -> None:
+    with serving(Judge(longer, [(200, b"no gzip")] * 2)) as server:
+        server.encoding = "gzip"
+        with pytest.raises(ServingError, match="DecodingError"):
+            ask(Endpoint(server.url, "m"), ["q"], patience=Patience(attempts=2, backoff=0.001, seconds=5))

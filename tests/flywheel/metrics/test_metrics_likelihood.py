@@ -103,6 +103,9 @@ def test_perplexities_of_two_models_are_compared() -> None:
     texts = ["a b"] * 30
     better, worse = (perplexities(texts, [Likelihood(-cost, 2)] * 30, seed=0) for cost in (3.0, 4.0))
     for one, other in zip(better, worse, strict=True):
+        if one.name == "token_perplexity":  # the other model may have another tokenizer
+            assert one.scores is None
+            continue
         assert one.scores is not None
         assert other.scores is not None
         found = compare(one.name, "lower", (one.scores, other.scores), 0.01, seed=0)
