@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import out
+from flows.console import out, say
 
 
 def show(found: Mapping[str, Any]) -> None:
@@ -20,7 +20,12 @@ def show(found: Mapping[str, Any]) -> None:
     for words in found["differences"]:
         out.print(Text(f"  {words}"), soft_wrap=True)
     if found["identical"] is None:
-        out.print("[yellow]not tried[/]: other ingredients make other weights; [cyan]--anyway[/] tries all the same")
+        say(
+            ("not tried", "yellow"),
+            ": other ingredients make other weights; ",
+            ("--anyway", "cyan"),
+            " tries all the same",
+        )
         return
     table = Table(box=None, pad_edge=False)
     for name in ("file", "then", "now"):
@@ -30,6 +35,6 @@ def show(found: Mapping[str, Any]) -> None:
         now = Text("the same", "green") if same else Text((file["now"] or "absent")[:16], "red")
         table.add_row(file["file"], (file["then"] or "absent")[:16], now)
     out.print(table)
-    verdict = "[green]identical[/]" if found["identical"] else "[red]different[/]"
+    verdict = ("identical", "green") if found["identical"] else ("different", "red")
     first = f", from {found['first']} on" if found["first"] else ""
-    out.print(f"{verdict}{first}, in {found['seconds']:.1f} s", soft_wrap=True)
+    say(verdict, f"{first}, in {found['seconds']:.1f} s")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows import study
-from flows.console import out
+from flows.console import out, say
 
 SHOWN = 10
 """Trials on the screen, the best first; `--json` has all."""
@@ -30,11 +30,8 @@ def show(report: Mapping[str, Any]) -> None:
     if best is None:
         out.print("no trial has come to its end yet; the same command goes on")
         return
-    out.print(
-        f"[bold]trial {best['number']}[/] has the best {report['metric']}, {best['value']:.4g} "
-        f"({report['better']} is better), in {report['seconds']:.1f} s",
-        soft_wrap=True,
-    )
+    told = f" has the best {report['metric']}, {best['value']:.4g} ({report['better']} is better)"
+    say((f"trial {best['number']}", "bold"), told, f", in {report['seconds']:.1f} s")
     out.print(Text("  flywheel run ", "cyan") + Text(report["best_recipe"], "cyan"), soft_wrap=True)
     out.print(Text(f"  {report['directory']}  trials and pictures", "dim"), soft_wrap=True)
 

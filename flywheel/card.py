@@ -141,6 +141,11 @@ def _training(facts: CardFacts) -> str:
     parts += [f"`{name}`: {_pairs(c.model_dump(mode='json', exclude={'process'}))}" for name, c in configs.items()]
     if recipe.peft is not None:
         parts.append(f"The last stage trained a LoRA adapter, merged at its end: {_pairs(recipe.peft.model_dump())}")
+    if stages:
+        used = [s.get("kilowatt_hours") for s in stages.values()]
+        told = [kwh for kwh in used if kwh is not None]
+        energy = f"{sum(told):.3g} kWh by the processors' own counters" if len(told) == len(used) else "not measured"
+        parts.append(f"Energy: {energy}.")
     parts.append(f"Seed {recipe.seed}.")
     return "\n\n".join(parts)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from flywheel import launch
+from flywheel import energy, launch
 from flywheel.recipe import stage_of
 from flywheel.recipe_train import Train
 from tasks import machines
@@ -27,8 +27,9 @@ def train_stage(job: Job, step: Scope, stage: Literal["train", "finetune"], rows
         step.progress(done, total, figures)
 
     work = launch.Job(job.recipe, stage, rows, start, step.out, step.work, job.settings.store / ".machines")
-    with machines.gathered(job.settings, work) as found:
+    with machines.gathered(job.settings, work) as found, energy.Meter() as meter:
         summary = launch.launch(work, found.devices, found.watched(progress))
+    summary = {**summary, "kilowatt_hours": meter.kilowatt_hours}
     live.flush()
     for line in _told(summary, stage_of(job.recipe, stage)):
         step.reporter.console.print(f"{stage}: {line}", soft_wrap=True)

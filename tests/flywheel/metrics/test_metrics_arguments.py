@@ -20,7 +20,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("distinct", {"n": [1, 4]}),
     ("repetition", {"n": 3}),
     ("labels", {"max_words": 1}),
-    ("multiple_choice", {"questions": "q.jsonl", "task": "arc_easy", "target_delimiter": "\n"}),
+    ("multiple_choice", {"questions": __file__, "task": "arc_easy", "target_delimiter": "\n"}),
     ("embedding_similarity", {"model": "encoder", "batch_size": 4}),
 ]
 BAD: list[tuple[str, dict[str, Any]]] = [
@@ -29,7 +29,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("rouge", {"types": ["rouge_l"]}),
     ("distinct", {"n": [0]}),
     ("multiple_choice", {}),
-    ("multiple_choice", {"questions": "q.jsonl", "task": "Arc Easy"}),
+    ("multiple_choice", {"questions": __file__, "task": "Arc Easy"}),
     ("embedding_similarity", {}),
     ("exact_match", {"normalise": True}),
 ]

@@ -193,9 +193,9 @@ def test_fewer_problems_and_too_few_samples(sandbox):
 @pytest.mark.parametrize("given", [{"k": [0]}, {"k": []}, {"seconds": 0}, {"n": "3"}, {"memory_mb": 1}, {"nn": 1}])
 def test_arguments_are_checked_before_anything_runs(given):
     function = METRICS["pass_at_k"].function("pass_at_k")
-    arguments.check("here", "pass_at_k", function, {"problems": "p.jsonl", "k": [1, 10]})
+    arguments.check("here", "pass_at_k", function, {"problems": __file__, "k": [1, 10]})
     with pytest.raises(RecipeError):
-        arguments.check("here", "pass_at_k", function, {"problems": "p.jsonl"} | given)
+        arguments.check("here", "pass_at_k", function, {"problems": __file__} | given)
     assert next(iter(inspect.signature(function).parameters)) == "exam"
 
 
