@@ -10,7 +10,7 @@ run: $(VENV)/.ready
 	$(BIN)/flywheel run recipes/stdlib-coder.yaml
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not chaos and not slow"
+	$(BIN)/python -m pytest -m "not chaos and not slow" -n 2 --dist loadfile
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .

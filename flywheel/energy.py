@@ -1,7 +1,7 @@
 """What a computation takes of the processors' energy, by the counters that they keep themselves (RAPL).
 
-Linux shows them as /sys/class/powercap/intel-rapl:N/energy_uj, of AMD's processors too, as a rule to root alone; virtual
-machines show none. They count everything that runs on the machine meanwhile. Not covered: memory, disks, GPUs.
+Linux shows them as /sys/class/powercap/intel-rapl:N/energy_uj, of AMD's processors too, as a rule to root alone;
+virtual machines show none. They count everything that runs on the machine meanwhile. Not covered: memory, disks, GPUs.
 """
 
 from __future__ import annotations
