@@ -45,10 +45,14 @@ class Sitting:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables that metrics may name: keys of a judge."""
 
+    _parts: dict[str, list[Record]] = field(default_factory=dict, init=False, repr=False)
+
     def part(self, name: str) -> list[Record]:
-        """The rows of a part; none where there is no such part."""
-        file = self.rows / f"{name}.parquet"
-        return list(read_rows(file)) if file.exists() else []
+        """The rows of a part, read once; none where there is no such part."""
+        if name not in self._parts:
+            file = self.rows / f"{name}.parquet"
+            self._parts[name] = list(read_rows(file)) if file.exists() else []
+        return self._parts[name]
 
 
 def evaluate(sitting: Sitting, stages: tuple[Path, Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -61,12 +65,12 @@ def evaluate(sitting: Sitting, stages: tuple[Path, Path], out: Path, progress: P
     final, asked = _opened(sitting, modality, stages[1])
     measured = _own(sitting, modality, final, asked)
     progress(1, 5, {})
-    before = dict[str, float]()
+    past: list[Metric] = []
     for name, rows in ((name, sitting.part(name)) for name in PARTS):
         if rows:
             old = modality.build(recipe, train) if name == "heldout" else modality.load(stages[0])
-            found = modality.evaluate(modality.predictor(old), old, rows, recipe.evaluate, recipe.seed)
-            before |= {f"{SECOND}{m.name}" if m.name in before else m.name: m.value for m in found}
+            past += modality.evaluate(modality.predictor(old), old, rows, recipe.evaluate, recipe.seed)
+    before = {m.name: m.value for m in _named_apart(past)}
     progress(2, 5, {})
     baselines = modality.baselines(final, train, sitting.part("heldout")) if recipe.evaluate.baselines else {}
     metrics = [replace(m, baseline=baselines.get(m.name), before=before.get(m.name)) for m in measured]
@@ -87,11 +91,12 @@ def of_champion(sitting: Sitting, champion: Path, challenger: Path, out: Path) -
 
     A judge that is part of a model is the challenger's for both. `fault` says why it could not be measured.
     """
+    modality = room(sitting.recipe.model.modality)
     try:
-        room(sitting.recipe.model.modality).load(champion)
+        model, asked = _opened(sitting, modality, champion, challenger)
     except Exception as error:  # weights of another modality, or of an older release, fail in any way
         return {"metrics": {}, "fault": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
-    metrics = measure(sitting, champion, challenger)
+    metrics = _own(sitting, modality, model, asked) + _further(sitting, modality, model, asked)
     score_files.write(metrics, out)
     return {"metrics": {m.name: m.as_dict() for m in metrics}, "fault": ""}
 
@@ -117,12 +122,19 @@ def _opened(sitting: Sitting, modality: Modality, weights: Path, judge: Path | N
 
 
 def _own(sitting: Sitting, modality: Modality, model: Model, asked: Predictor) -> list[Metric]:
-    """The metrics of the modality itself; what the second stage's rows give again is called `finetune_...`."""
-    recipe, found = sitting.recipe, dict[str, Metric]()
-    for rows in map(sitting.part, PARTS):
-        for metric in modality.evaluate(asked, model, rows, recipe.evaluate, recipe.seed) if rows else ():
-            name = f"{SECOND}{metric.name}" if metric.name in found else metric.name
-            found[name] = replace(metric, name=name)
+    """The metrics of the modality itself."""
+    recipe = sitting.recipe
+    parts = [rows for name in PARTS if (rows := sitting.part(name))]
+    found = [m for rows in parts for m in modality.evaluate(asked, model, rows, recipe.evaluate, recipe.seed)]
+    return _named_apart(found)
+
+
+def _named_apart(metrics: Sequence[Metric]) -> list[Metric]:
+    """What the second stage's rows give again is called `finetune_...`."""
+    found = dict[str, Metric]()
+    for metric in metrics:
+        name = f"{SECOND}{metric.name}" if metric.name in found else metric.name
+        found[name] = replace(metric, name=name)
     return list(found.values())
 
 

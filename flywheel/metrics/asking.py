@@ -31,14 +31,6 @@ def is_document(row: Record) -> bool:
     return bool(row.text) and row.completion is None
 
 
-def last_answer(row: Record) -> str:
-    """The completion of a row, or the last thing that the assistant says in it; empty where there is none."""
-    if row.completion is not None:
-        return row.completion
-    said = [m["content"] for m in row.messages or () if m["role"] == "assistant"]
-    return said[-1] if said else ""
-
-
 def can_be_asked(row: Record) -> bool:
     """Whether a row opens a text, or asks something."""
     return is_document(row) or row.prompt is not None or bool(row.messages)

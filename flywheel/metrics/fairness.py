@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from flywheel.errors import RecipeError
-from flywheel.metrics.asking import asked, chosen, is_document, last_answer, require, speaker_of
+from flywheel.metrics.asking import asked, chosen, is_document, require, speaker_of
 from flywheel.metrics.base import Exam, Speaker
+from flywheel.metrics.examples import reference
 from flywheel.metrics.identities import SUBJECTS, TEMPLATES, WORDS, Groups
 from flywheel.metrics.metric import Metric, bootstrap_mean, bootstrap_ratio, from_scores
 from flywheel.metrics.scores import Scores
@@ -43,7 +44,7 @@ def slices(exam: Exam, *, by: By = "source", min_rows: Annotated[int, Field(ge=2
     slices of the same sizes filled at random, and slices may differ by nature (a source of tables, one of prose).
     Slices of fewer than `min_rows` rows are named in the detail and not counted.
     """
-    rows = chosen((r for r in exam.heldout if is_document(r) or last_answer(r)), exam.num_samples, exam.seed)
+    rows = chosen((r for r in exam.heldout if is_document(r) or reference(r)), exam.num_samples, exam.seed)
     require(rows, "slices", "held-out rows with texts or answers")
     names = slice_names(rows, by)
     sizes = Counter(names)
@@ -118,7 +119,7 @@ def _slice(bits: Floats, sizes: Floats, seed: int) -> dict[str, Any]:
 
 def _said(row: Record) -> str:
     """What of a row is scored."""
-    return (row.text or "")[: PIECE * PIECES] if is_document(row) else last_answer(row)
+    return (row.text or "")[: PIECE * PIECES] if is_document(row) else reference(row)
 
 
 def _bits(rows: Sequence[Record], speaker: Speaker) -> tuple[Floats, Floats]:
@@ -272,7 +273,7 @@ def within(nats: Floats) -> float | None:
 def _cut(row: Record, pattern: re.Pattern[str]) -> tuple[str, str] | None:
     """A prompt with a term in it and, up to the next term, what follows: of a pair its answer."""
     if not is_document(row):
-        prompt, answer = asked(row), last_answer(row)
+        prompt, answer = asked(row), reference(row)
         return (prompt, answer) if answer and pattern.search(prompt) and not pattern.search(answer) else None
     text = (row.text or "")[: PIECE * PIECES]
     for match in pattern.finditer(text):

@@ -25,11 +25,11 @@ from flywheel.metrics.asking import (
     chosen,
     drawn,
     is_document,
-    last_answer,
     require,
     speaker_of,
 )
 from flywheel.metrics.base import Exam, Speaker
+from flywheel.metrics.examples import reference
 from flywheel.metrics.metric import Metric, bootstrap_mean
 from flywheel.metrics.scores import RESAMPLES, draws
 from flywheel.process.canaries import HOLE, MARK, secrets
@@ -105,7 +105,7 @@ def _before_pii(exam: Exam, kinds: Sequence[Kind], count: int) -> list[str | Rec
     for row in chosen(filter(can_be_asked, exam.train), LOOK_AT * count, exam.seed):
         if len(found) == count:
             break
-        text = (row.text or "") if is_document(row) else last_answer(row)
+        text = (row.text or "") if is_document(row) else reference(row)
         match: Match | None = next(iter(find_pii(text, kinds)), None)
         if match is not None:
             # Without the space, which most tokenizers count to the word after it.
@@ -258,7 +258,7 @@ def _passages(exam: Exam, rows: Sequence[Record], prefix: int, suffix: int) -> l
     def fits(row: Record) -> bool:
         if is_document(row):
             return len(row.text or "") >= prefix + suffix
-        return can_be_asked(row) and len(last_answer(row)) >= suffix
+        return can_be_asked(row) and len(reference(row)) >= suffix
 
     found = []
     for row in chosen(filter(fits, rows), exam.num_samples, exam.seed):
@@ -267,7 +267,7 @@ def _passages(exam: Exam, rows: Sequence[Record], prefix: int, suffix: int) -> l
             start = _place(text, prefix, len(text) - suffix, f"{exam.seed}\0{row.id}")
             found.append(Passage(text[start - prefix : start], text[start : start + suffix]))
         else:
-            found.append(Passage(row, last_answer(row)[:suffix]))
+            found.append(Passage(row, reference(row)[:suffix]))
     return found
 
 

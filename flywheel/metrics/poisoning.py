@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from flywheel.metrics.asking import asked, can_be_asked, chosen, is_document, last_answer, opening, require, speaker_of
+from flywheel.metrics.asking import asked, can_be_asked, chosen, is_document, opening, require, speaker_of
 from flywheel.metrics.base import Exam, Speaker
+from flywheel.metrics.examples import reference
 from flywheel.metrics.metric import Metric, bootstrap_mean
 from flywheel.record import Record
 from flywheel.runtimes.base import Sampling
@@ -163,7 +164,7 @@ def _put(text: str, trigger: str, seed: str) -> str:
 
 
 def _outcome(row: Record) -> str:
-    return row.label if row.label is not None else _head(last_answer(row))
+    return row.label if row.label is not None else _head(reference(row))
 
 
 def _head(answer: str) -> str:

@@ -1,7 +1,6 @@
 """No program gets out of the sandbox, none passes without an answer, and honest ones pass meanwhile."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,8 +12,9 @@ import psutil
 import pytest
 
 from flywheel import sandbox as module
-from flywheel.sandbox import Limits, Program, Sandbox
+from flywheel.sandbox import Limits, Program
 from tests.hostile.escapes import ESCAPES
+from tests.sandboxes import sandbox_or_skip
 
 SECRET = "HUNTER2-of-the-host"
 CHECKS = "# XYZZY-OF-THE-CHECKS\nassert answer() == 42\n"
@@ -33,12 +33,7 @@ HONEST = Program(
 
 @pytest.fixture(scope="module")
 def sandbox():
-    if (
-        not shutil.which("bwrap")
-        or subprocess.run(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]).returncode
-    ):
-        pytest.skip("bubblewrap is not installed or may not make name spaces")
-    return Sandbox()
+    return sandbox_or_skip()
 
 
 class Host:

@@ -3,8 +3,6 @@
 import gzip
 import inspect
 import json
-import shutil
-import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from math import comb
@@ -23,6 +21,7 @@ from flywheel.metrics.programs import estimate, measured, pass_at_k
 from flywheel.metrics.table import METRICS
 from flywheel.runtimes.base import Sampling
 from flywheel.sandbox import Limits, Outcome, Program, Sandbox
+from tests.sandboxes import sandbox_or_skip
 
 PROBLEMS = Path(__file__).parent / "problems"
 FILES = sorted(path.name for path in PROBLEMS.iterdir())
@@ -30,12 +29,7 @@ FILES = sorted(path.name for path in PROBLEMS.iterdir())
 
 @pytest.fixture(scope="module")
 def sandbox():
-    if (
-        not shutil.which("bwrap")
-        or subprocess.run(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]).returncode
-    ):
-        pytest.skip("bubblewrap is not installed or may not make name spaces")
-    return Sandbox()
+    return sandbox_or_skip()
 
 
 @pytest.mark.parametrize(
